@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Full-length positioned I/O: EINTR is retried, short transfers are continued.
+ * Offsets and lengths are in bytes. All of these block on the file. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Reads up to length bytes. Returns the number read, less than length only at
+ * the end of the file, or -errno. */
+ssize_t io_read (int fd, void *buffer, size_t length, uint64_t offset);
+
+/* Reads exactly length bytes. Returns 0, or -errno; -EIO when the file ends early. */
+int io_read_full (int fd, void *buffer, size_t length, uint64_t offset);
+
+/* Writes length bytes. Returns the number written, or -errno when the first
+ * byte could not be written; less than length when an error came after that. */
+ssize_t io_write (int fd, const void *buffer, size_t length, uint64_t offset);
+
+/* Writes exactly length bytes. Returns 0 or -errno. */
+int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Mutexes, and the one list of the project's locks.
+ *
+ * In the order of acquisition; a thread that holds one may take only those
+ * below it. No lock at all is held while a FUSE reply is sent.
+ *
+ *     lock                  protects                          disk I/O under it
+ *     verbs                 one change of the set at a time:  manifest, overlay creation
+ *       (set-private.h)     mkdir, rmdir, mv, end of a merge
+ *     barrier (barrier.h)   write sections against changes    no; closed for microseconds
+ *                           of the chains
+ *     set (set-private.h)   names, references, levels         never
+ *     stripe.meta           the order of writes to one        one small write
+ *       (tracker.h)         region's L2 entries on disk
+ *     stripe.lock           claims, frozen reads, published   never: snapshot readers
+ *       (tracker.h)         L2 entries of one region          need it
+ *     tables (qcow2-map.c)  loading and creating L2 tables    reads or creates one table
+ *     header (overlay.c)    the header of one overlay         one small write
+ *
+ * A chain swap takes all stripe.locks of a disk, in index order; nothing else
+ * holds two of them.
+ *
+ * Lock is a pthread mutex (not a GMutex: ThreadSanitizer knows the former) with
+ * clang's thread-safety attributes.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#ifdef __clang__
+#define LOCK_ATTRIBUTE(x) __attribute__ ((x))
+#else
+#define LOCK_ATTRIBUTE(x)
+#endif
+#define LOCK_REQUIRES(l) LOCK_ATTRIBUTE (requires_capability (l))
+#define LOCK_EXCLUDES(l) LOCK_ATTRIBUTE (locks_excluded (l))
+#define LOCK_UNCHECKED LOCK_ATTRIBUTE (no_thread_safety_analysis)
+
+typedef struct LOCK_ATTRIBUTE (capability ("mutex")) _Lock
+{
+  pthread_mutex_t mutex;
+} Lock;
+
+static inline void
+lock_init (Lock *lock)
+{
+  pthread_mutex_init (&lock->mutex, NULL);
+}
+
+static inline void
+lock_clear (Lock *lock)
+{
+  pthread_mutex_destroy (&lock->mutex);
+}
+
+static inline void
+lock_acquire (Lock *lock) LOCK_ATTRIBUTE (acquire_capability (lock)) LOCK_UNCHECKED
+{
+  pthread_mutex_lock (&lock->mutex);
+}
+
+static inline void
+lock_release (Lock *lock) LOCK_ATTRIBUTE (release_capability (lock)) LOCK_UNCHECKED
+{
+  pthread_mutex_unlock (&lock->mutex);
+}
+
+/* Sleeps until the condition is signalled; the lock is dropped meanwhile. */
+static inline void
+lock_wait (Lock *lock, pthread_cond_t *condition) LOCK_REQUIRES (lock) LOCK_UNCHECKED
+{
+  pthread_cond_wait (condition, &lock->mutex);
+}
