@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/keyfile.h"
+
+#include "base/fail.h"
+#include "base/io.h"
+#include "store/dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* More than 4095 disks with the longest paths need. */
+#define SIZE_LIMIT (64 << 20)
+
+Keyfile *
+keyfile_new (const char *path)
+{
+  Keyfile *file = g_new0 (Keyfile, 1);
+
+  file->keys = g_key_file_new ();
+  file->path = g_strdup (path);
+  return file;
+}
+
+void
+keyfile_free (Keyfile *file)
+{
+  if (file == NULL)
+    return;
+  g_key_file_free (file->keys);
+  g_free (file->path);
+  g_free (file);
+}
+
+static int
+open_regular (int dir_fd, const char *name, const char *path, struct stat *st, GError **error)
+{
+  /* O_NONBLOCK: a FIFO in the place of the file must not hold us. */
+  DIR_AUTO_FD fd = openat (dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  int result = -1;
+
+  if (fd < 0 && errno == ELOOP)
+    fail (error, EUCLEAN, "'%s' is damaged: it is a symbolic link", path);
+  else if (fd < 0)
+    fail_errno (error, errno, "cannot open '%s'", path);
+  else if (fstat (fd, st) != 0)
+    fail_errno (error, errno, "cannot look at '%s'", path);
+  else if (!S_ISREG (st->st_mode))
+    fail (error, EUCLEAN, "'%s' is damaged: it is not a regular file", path);
+  else if (st->st_size > SIZE_LIMIT)
+    fail (error, EUCLEAN, "'%s' is damaged: it is larger than %d bytes", path, SIZE_LIMIT);
+  else
+    {
+      result = fd;
+      fd = -1;
+    }
+  return result;
+}
+
+/* The contents with a NUL added; *out_length does not count that. */
+static char *
+read_text (int dir_fd, const char *name, const char *path, size_t *out_length, GError **error)
+{
+  g_autofree char *text = NULL;
+  DIR_AUTO_FD fd = -1;
+  struct stat st;
+  ssize_t length;
+
+  fd = open_regular (dir_fd, name, path, &st, error);
+  if (fd < 0)
+    return NULL;
+  text = g_malloc ((size_t) st.st_size + 1);
+  length = io_read (fd, text, (size_t) st.st_size, 0);
+  if (length < 0)
+    {
+      fail_errno (error, (int) -length, "cannot read '%s'", path);
+      return NULL;
+    }
+  text[length] = '\0';
+  *out_length = (size_t) length;
+  return g_steal_pointer (&text);
+}
+
+/* The number of lines that open a group, counted as GKeyFile's parser sees lines. */
+static size_t
+count_group_lines (const char *text)
+{
+  size_t n = 0;
+
+  while (*text != '\0')
+    {
+      text += strspn (text, " \t\r\v\f");
+      n += *text == '[';
+      text += strcspn (text, "\n");
+      text += *text == '\n';
+    }
+  return n;
+}
+
+Keyfile *
+keyfile_load (int dir_fd, const char *name, const char *path, GError **error)
+{
+  g_autoptr (Keyfile) file = keyfile_new (path);
+  g_autofree char *text = NULL;
+  g_auto (GStrv) groups = NULL;
+  size_t length, n_groups;
+
+  text = read_text (dir_fd, name, path, &length, error);
+  if (text == NULL)
+    return NULL;
+  if (strlen (text) != length
+      || !g_key_file_load_from_data (file->keys, text, length, G_KEY_FILE_KEEP_COMMENTS, NULL))
+    {
+      fail (error, EUCLEAN, "'%s' is damaged: it is not a list of groups and keys", path);
+      return NULL;
+    }
+  groups = g_key_file_get_groups (file->keys, &n_groups);
+  if (count_group_lines (text) != n_groups)
+    {
+      fail (error, EUCLEAN, "'%s' is damaged: a group is there twice", path);
+      return NULL;
+    }
+  return g_steal_pointer (&file);
+}
+
+/* Writes the temporary file; it may be there in part after a failure. */
+static bool
+write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool durable,
+                 GError **error)
+{
+  g_autofree char *text = NULL;
+  DIR_AUTO_FD fd = -1;
+  size_t length;
+  int result;
+
+  if (unlinkat (dir_fd, temporary, 0) != 0 && errno != ENOENT)
+    return fail_errno (error, errno, "cannot remove the old '%s.new'", file->path);
+  fd = openat (dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0)
+    return fail_errno (error, errno, "cannot create '%s.new'", file->path);
+  text = g_key_file_to_data (file->keys, &length, NULL);
+  result = io_write_full (fd, text, length, 0);
+  if (result != 0)
+    return fail_errno (error, -result, "cannot write '%s.new'", file->path);
+  if (durable && fsync (fd) != 0)
+    return fail_errno (error, errno, "cannot sync '%s.new'", file->path);
+  /* Network file systems report a full disk or quota only here. */
+  result = close (fd);
+  fd = -1;
+  if (result != 0 && errno != EINTR)
+    return fail_errno (error, errno, "cannot write '%s.new'", file->path);
+  return true;
+}
+
+bool
+keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, GError **error)
+{
+  g_autofree char *temporary = g_strconcat (name, ".new", NULL);
+  bool ok = write_temporary (file, dir_fd, temporary, durable, error);
+
+  if (ok && renameat (dir_fd, temporary, dir_fd, name) != 0)
+    ok = fail_errno (error, errno, "cannot replace '%s'", file->path);
+  if (!ok)
+    {
+      unlinkat (dir_fd, temporary, 0);
+      return false;
+    }
+  return !durable || dir_sync (dir_fd, file->path, error);
+}
+
+bool
+keyfile_has (const Keyfile *file, const char *group, const char *key)
+{
+  return g_key_file_has_key (file->keys, group, key, NULL);
+}
+
+static bool
+require (const Keyfile *file, const char *group, const char *key, GError **error)
+{
+  return keyfile_has (file, group, key)
+         || fail (error, EUCLEAN, "'%s' is damaged: it has no key '%s' in [%s]", file->path, key,
+                  group);
+}
+
+bool
+keyfile_fail_value (const Keyfile *file, const char *group, const char *key, const char *expected,
+                    GError **error)
+{
+  return fail (error, EUCLEAN, "'%s' is damaged: key '%s' in [%s] is not %s", file->path, key,
+               group, expected);
+}
+
+bool
+keyfile_get_unsigned (const Keyfile *file, const char *group, const char *key, uint64_t min,
+                      uint64_t max, uint64_t *out, GError **error)
+{
+  g_autofree char *value = NULL;
+  g_autofree char *expected = NULL;
+  guint64 number;
+
+  if (!require (file, group, key, error))
+    return false;
+  value = g_key_file_get_value (file->keys, group, key, NULL);
+  if (value != NULL && g_ascii_string_to_unsigned (value, 10, min, max, &number, NULL))
+    {
+      *out = number;
+      return true;
+    }
+  expected = g_strdup_printf ("a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+                              (guint64) min, (guint64) max);
+  return keyfile_fail_value (file, group, key, expected, error);
+}
+
+bool
+keyfile_get_signed (const Keyfile *file, const char *group, const char *key, int64_t *out,
+                    GError **error)
+{
+  g_autofree char *value = NULL;
+  gint64 number;
+
+  if (!require (file, group, key, error))
+    return false;
+  value = g_key_file_get_value (file->keys, group, key, NULL);
+  if (value == NULL || !g_ascii_string_to_signed (value, 10, G_MININT64, G_MAXINT64, &number, NULL))
+    return keyfile_fail_value (file, group, key, "a number of 64 bits", error);
+  *out = number;
+  return true;
+}
+
+char *
+keyfile_get_text (const Keyfile *file, const char *group, const char *key, GError **error)
+{
+  g_autofree char *value = NULL;
+  g_autoptr (GError) local = NULL;
+
+  if (!require (file, group, key, error))
+    return NULL;
+  /* A wrong escape is an error and there is a value all the same. */
+  value = g_key_file_get_string (file->keys, group, key, &local);
+  if (local == NULL)
+    return g_steal_pointer (&value);
+  keyfile_fail_value (file, group, key, "UTF-8 text", error);
+  return NULL;
+}

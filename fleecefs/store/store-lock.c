@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/store-lock.h"
+
+#include "base/fail.h"
+#include "base/image-lock.h"
+#include "store/dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum
+{
+  BYTE_OWNED = 0,
+  BYTE_SERVED = 1,
+};
+
+/* command: F_OFD_SETLK or F_OFD_SETLKW. Returns 0 or the errno value. */
+static int
+set_byte (int fd, int command, short type, int byte)
+{
+  struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+
+  while (fcntl (fd, command, &lock) != 0)
+    if (errno != EINTR)
+      return errno;
+  return 0;
+}
+
+static int
+open_file (int store_fd, const char *path, bool *out_made, GError **error)
+{
+  const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  DIR_AUTO_FD fd = -1;
+  struct stat st;
+  int result = -1;
+
+  /* In two steps, to know who made it. */
+  fd = openat (store_fd, STORE_LOCK_FILE, flags);
+  if (fd < 0 && errno == ENOENT)
+    {
+      fd = openat (store_fd, STORE_LOCK_FILE, flags | O_CREAT | O_EXCL, 0600);
+      *out_made = fd >= 0;
+    }
+  if (fd < 0 && (errno == ENOENT || errno == EEXIST))
+    fail (error, ESTALE, "the store '%s' is being made or removed by another process", path);
+  else if (fd < 0 && errno != ELOOP && errno != EISDIR)
+    fail_errno (error, errno, "cannot open '%s/" STORE_LOCK_FILE "'", path);
+  else if (fd < 0 || fstat (fd, &st) != 0 || !S_ISREG (st.st_mode))
+    fail (error, EUCLEAN, "'%s/" STORE_LOCK_FILE "' is damaged: it is not a regular file", path);
+  else
+    {
+      result = fd;
+      fd = -1;
+    }
+  return result;
+}
+
+static bool
+is_current (int fd, int store_fd)
+{
+  struct stat ours, named;
+
+  return fstat (fd, &ours) == 0
+         && fstatat (store_fd, STORE_LOCK_FILE, &named, AT_SYMLINK_NOFOLLOW) == 0
+         && ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+int
+store_lock_take (int store_fd, const char *path, bool *out_made, GError **error)
+{
+  DIR_AUTO_FD fd = -1;
+  int errnum, result;
+
+  *out_made = false;
+  fd = open_file (store_fd, path, out_made, error);
+  if (fd < 0)
+    return -1;
+  errnum = set_byte (fd, F_OFD_SETLK, F_WRLCK, BYTE_SERVED);
+  if (errnum == EAGAIN || errnum == EACCES)
+    {
+      g_autofree char *holder = image_lock_describe_holder (fd);
+
+      fail (error, EBUSY, "the store '%s' is in use by %s", path, holder);
+      return -1;
+    }
+  if (errnum == 0)
+    errnum = set_byte (fd, F_OFD_SETLKW, F_WRLCK, BYTE_OWNED);
+  if (errnum != 0)
+    {
+      fail_errno (error, errnum, "cannot lock '%s/" STORE_LOCK_FILE "'", path);
+      return -1;
+    }
+  if (!is_current (fd, store_fd))
+    {
+      fail (error, ESTALE, "the store '%s' was removed by another process", path);
+      return -1;
+    }
+  result = fd;
+  fd = -1;
+  return result;
+}
+
+void
+store_lock_stop_serving (int lock_fd)
+{
+  set_byte (lock_fd, F_OFD_SETLK, F_UNLCK, BYTE_SERVED);
+}
+
+void
+store_lock_release (int lock_fd)
+{
+  if (lock_fd < 0)
+    return;
+  set_byte (lock_fd, F_OFD_SETLK, F_UNLCK, BYTE_SERVED);
+  set_byte (lock_fd, F_OFD_SETLK, F_UNLCK, BYTE_OWNED);
+  close (lock_fd);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Inside of a Store, for store.c and store-open.c only. */
+#pragma once
+
+#include "store/manifest.h"
+#include "store/store.h"
+
+struct _Store
+{
+  /* Constant after store_open(). */
+  char *path;           /* absolute */
+  char *snapshots_path; /* for messages */
+  char *boot_id;        /* of the host, now */
+  int fd;               /* the store's directory */
+  int snapshots_fd;     /* STORE/snapshots, or -1 */
+  int lock_fd;          /* holds the locks, or -1 */
+  bool made_directory;  /* what this process made, in order of making */
+  bool made_lock;
+  bool is_new;
+  bool was_clean; /* the state in which it was found */
+  bool host_crashed;
+
+  Manifest *manifest; /* as on the disk, but for the disks */
+  uint64_t next;      /* the number that store_next_number() gives next */
+};

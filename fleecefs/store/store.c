@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/store.h"
+
+#include "base/fail.h"
+#include "store/dir.h"
+#include "store/layers.h"
+#include "store/record.h"
+#include "store/store-lock.h"
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+/* Numbers that one write of the manifest reserves. */
+#define RESERVED_NUMBERS 64
+
+void
+store_stop_serving (Store *store)
+{
+  store_lock_stop_serving (store->lock_fd);
+}
+
+void
+store_free (Store *store)
+{
+  if (store == NULL)
+    return;
+  store_lock_release (store->lock_fd);
+  dir_close (&store->snapshots_fd);
+  dir_close (&store->fd);
+  manifest_free (store->manifest);
+  g_free (store->path);
+  g_free (store->snapshots_path);
+  g_free (store->boot_id);
+  g_free (store);
+}
+
+const char *
+store_path (const Store *store)
+{
+  return store->path;
+}
+
+bool
+store_was_clean (const Store *store)
+{
+  return store->was_clean;
+}
+
+bool
+store_host_crashed (const Store *store)
+{
+  return store->host_crashed;
+}
+
+const StoreDisk *
+store_find_disk (const Store *store, const char *name)
+{
+  return manifest_find_disk (store->manifest->disks, name);
+}
+
+const GPtrArray *
+store_disks (const Store *store)
+{
+  return store->manifest->disks;
+}
+
+const StoreDisk *
+store_set_disk (Store *store, const char *name, const char *path, uint64_t size, int64_t mtime,
+                int64_t write_time)
+{
+  StoreDisk *disk = manifest_find_disk (store->manifest->disks, name);
+  char *old_path;
+
+  if (disk == NULL)
+    disk = manifest_add_disk (store->manifest, name);
+  if (disk == NULL)
+    return NULL;
+  old_path = disk->path; /* path may be this string */
+  disk->path = g_path_is_absolute (path) ? g_strdup (path) : g_canonicalize_filename (path, NULL);
+  g_free (old_path);
+  disk->size = size;
+  disk->mtime = mtime;
+  disk->write_time = write_time;
+  return disk;
+}
+
+/* Writes the manifest with another state; in memory it stays as it was on failure. */
+static bool
+save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, GError **error)
+{
+  Manifest *manifest = store->manifest;
+  Manifest old = *manifest;
+
+  manifest->open = open;
+  manifest->boot_id = g_strdup (boot_id);
+  manifest->next_number = next_number;
+  if (manifest_save (manifest, store->fd, error))
+    {
+      g_free (old.boot_id);
+      return true;
+    }
+  g_free (manifest->boot_id);
+  *manifest = old;
+  return false;
+}
+
+/* A bound for next-number that leaves numbers to give without another write. */
+static uint64_t
+reserve (const Store *store)
+{
+  return MIN (store->next + RESERVED_NUMBERS, MANIFEST_NUMBER_END);
+}
+
+bool
+store_mark_open (Store *store, GError **error)
+{
+  return save_state (store, true, store->boot_id, reserve (store), error);
+}
+
+bool
+store_mark_clean (Store *store, GError **error)
+{
+  return save_state (store, false, store->boot_id, store->next, error);
+}
+
+uint32_t
+store_next_number (Store *store, GError **error)
+{
+  const Manifest *manifest = store->manifest;
+
+  if (store->next >= MANIFEST_NUMBER_END)
+    {
+      fail (error, EOVERFLOW, "the store '%s' has no number left for a snapshot", store->path);
+      return 0;
+    }
+  /* The state stays what it is: a crash that nobody has dealt with is not forgotten here. */
+  if (store->next >= manifest->next_number
+      && !save_state (store, manifest->open, manifest->boot_id, reserve (store), error))
+    return 0;
+  return (uint32_t) store->next++;
+}
+
+bool
+store_create_layer (Store *store, uint32_t layer, GError **error)
+{
+  g_autofree char *name = layers_name (layer);
+
+  if (layer == 0)
+    return fail (error, EINVAL, "a layer cannot have the number 0");
+  if (mkdirat (store->snapshots_fd, name, 0700) == 0)
+    return true;
+  return fail_errno (error, errno, "cannot create '%s/%s'", store->snapshots_path, name);
+}
+
+int
+store_open_layer (Store *store, uint32_t layer, GError **error)
+{
+  return layers_open (store->snapshots_fd, store->snapshots_path, layer, NULL, error);
+}
+
+char *
+store_overlay_name (const char *disk)
+{
+  return g_strconcat (disk, ".qcow2", NULL);
+}
+
+char *
+store_overlay_reference (uint32_t layer, const char *disk)
+{
+  g_autofree char *directory = layers_name (layer);
+  g_autofree char *name = store_overlay_name (disk);
+
+  return g_build_filename ("..", directory, name, NULL);
+}
+
+bool
+store_write_record (Store *store, const StoreRecord *record, bool durable, GError **error)
+{
+  const GPtrArray *disks = store->manifest->disks;
+  g_autofree char *layer_path = NULL;
+  DIR_AUTO_FD fd = -1;
+
+  if (!record_check (record, disks, error))
+    return false;
+  fd = layers_open (store->snapshots_fd, store->snapshots_path, record->layer, &layer_path, error);
+  /* The directory first: a record that can be found after a loss of power must have a way to it. */
+  return fd >= 0 && (!durable || dir_sync (store->snapshots_fd, store->snapshots_path, error))
+         && record_save (record, fd, layer_path, disks, durable, error);
+}
+
+GPtrArray *
+store_read_records (Store *store, GError **error)
+{
+  g_autoptr (LayersScan) scan
+      = layers_scan (store->snapshots_fd, store->snapshots_path, store->manifest->disks, error);
+
+  if (scan == NULL)
+    return NULL;
+  for (guint i = 0; i < scan->superseded->len; i++)
+    if (!layers_remove (store->snapshots_fd, store->snapshots_path,
+                        g_array_index (scan->superseded, uint32_t, i), error))
+      return NULL;
+  return g_steal_pointer (&scan->records);
+}
+
+bool
+store_remove_layer (Store *store, uint32_t layer, GError **error)
+{
+  return layers_remove (store->snapshots_fd, store->snapshots_path, layer, error);
+}
+
+int
+store_statvfs (const Store *store, struct statvfs *out)
+{
+  return fstatvfs (store->fd, out) == 0 ? 0 : -errno;
+}
