@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "source/source.h"
+
+#include "base/fail.h"
+#include "base/image-lock.h"
+#include "base/io.h"
+#include "base/units.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+struct _Source
+{
+  /* constant after open */
+  int fd;
+  char *path;
+  bool is_block;
+  uint64_t block_size; /* bytes of a block device; 0 for a file, whose size is asked each time */
+};
+
+/* The loop device that has this file open, as "/dev/loop0", or NULL. The kernel
+ * takes no lock for it, so nothing else would tell. */
+static char *
+find_loop_device (const struct stat *st)
+{
+  g_autoptr (GDir) dir = g_dir_open ("/sys/block", 0, NULL);
+  const char *name;
+
+  while (dir != NULL && (name = g_dir_read_name (dir)) != NULL)
+    {
+      g_autofree char *attribute = NULL;
+      g_autofree char *backing = NULL;
+      struct stat backing_st;
+
+      if (!g_str_has_prefix (name, "loop"))
+        continue;
+      attribute = g_build_filename ("/sys/block", name, "loop/backing_file", NULL);
+      if (!g_file_get_contents (attribute, &backing, NULL, NULL))
+        continue;
+      g_strchomp (backing);
+      if (stat (backing, &backing_st) == 0 && backing_st.st_dev == st->st_dev
+          && backing_st.st_ino == st->st_ino)
+        return g_strdup_printf ("/dev/%s", name);
+    }
+  return NULL;
+}
+
+static bool
+check_file (const char *path, const struct stat *st, GError **error)
+{
+  g_autofree char *loop = NULL;
+
+  if (st->st_size == 0)
+    return fail (error, EINVAL, "image '%s' is empty; give it a size first, as with truncate -s",
+                 path);
+  loop = find_loop_device (st);
+  if (loop != NULL)
+    return fail (error, EBUSY, "image '%s' is in use by %s; run losetup -d %s first", path, loop,
+                 loop);
+  return true;
+}
+
+static bool
+measure_block_device (Source *source, const char *path, GError **error)
+{
+  if (ioctl (source->fd, BLKGETSIZE64, &source->block_size) != 0)
+    return fail_errno (error, errno, "cannot get the size of '%s'", path);
+  if (source->block_size == 0)
+    return fail (error, EINVAL, "block device '%s' is empty; nothing is attached to it", path);
+  source->is_block = true;
+  return true;
+}
+
+static bool
+set_up (Source *source, const char *path, const struct stat *st, GError **error)
+{
+  char *absolute;
+
+  if (S_ISBLK (st->st_mode) ? !measure_block_device (source, path, error)
+                            : !check_file (path, st, error))
+    return false;
+  if (!image_lock_own (source->fd, path, error))
+    return false;
+
+  absolute = realpath (path, NULL);
+  if (absolute == NULL)
+    return fail_errno (error, errno, "cannot find the absolute path of '%s'", path);
+  source->path = g_strdup (absolute);
+  free (absolute);
+  return true;
+}
+
+Source *
+source_open (const char *path, GError **error)
+{
+  g_autoptr (Source) source = NULL;
+  struct stat st;
+  int fd;
+
+  /* Looked at before it is opened: an open can block (FIFO) or have effects (devices). */
+  if (stat (path, &st) != 0)
+    {
+      fail_errno (error, errno, "cannot find image '%s'", path);
+      return NULL;
+    }
+  if (!S_ISREG (st.st_mode) && !S_ISBLK (st.st_mode))
+    {
+      fail (error, S_ISDIR (st.st_mode) ? EISDIR : EINVAL,
+            "image '%s' is %s; a regular file or a block device is needed", path,
+            S_ISDIR (st.st_mode)    ? "a directory"
+            : S_ISFIFO (st.st_mode) ? "a FIFO"
+            : S_ISCHR (st.st_mode)  ? "a character device"
+                                    : "a socket");
+      return NULL;
+    }
+  fd = open (path, O_RDWR | O_CLOEXEC | O_NOCTTY | (S_ISBLK (st.st_mode) ? O_EXCL : 0));
+  if (fd < 0)
+    {
+      if (errno == EBUSY)
+        fail (error, EBUSY, "image '%s' is in use (mounted, or part of a volume); free it first",
+              path);
+      else
+        fail_errno (error, errno, "cannot open image '%s' for reading and writing", path);
+      return NULL;
+    }
+
+  source = g_new0 (Source, 1);
+  source->fd = fd;
+  if (fstat (fd, &st) != 0)
+    {
+      fail_errno (error, errno, "cannot stat image '%s'", path);
+      return NULL;
+    }
+  return set_up (source, path, &st, error) ? g_steal_pointer (&source) : NULL;
+}
+
+void
+source_close (Source *source)
+{
+  if (source == NULL)
+    return;
+  close (source->fd);
+  g_free (source->path);
+  g_free (source);
+}
+
+const char *
+source_path (const Source *source)
+{
+  return source->path;
+}
+
+bool
+source_is_block (const Source *source)
+{
+  return source->is_block;
+}
+
+int
+source_fd (const Source *source)
+{
+  return source->fd;
+}
+
+uint64_t
+source_size (const Source *source)
+{
+  struct stat st;
+
+  if (source->is_block)
+    return source->block_size;
+  return fstat (source->fd, &st) == 0 ? (uint64_t) st.st_size : 0;
+}
+
+int
+source_stat (const Source *source, struct stat *out)
+{
+  return fstat (source->fd, out) == 0 ? 0 : -errno;
+}
+
+ssize_t
+source_read (Source *source, void *buffer, size_t length, uint64_t offset)
+{
+  return io_read (source->fd, buffer, length, offset);
+}
+
+ssize_t
+source_write (Source *source, const void *buffer, size_t length, uint64_t offset)
+{
+  return io_write (source->fd, buffer, length, offset);
+}
+
+static int
+write_zeros (Source *source, uint64_t offset, uint64_t length)
+{
+  static const char zeros[64 * KIB];
+
+  while (length > 0)
+    {
+      size_t n = (size_t) units_min (length, sizeof zeros);
+      int r = io_write_full (source->fd, zeros, n, offset);
+
+      if (r < 0)
+        return r;
+      offset += n;
+      length -= n;
+    }
+  return 0;
+}
+
+static int
+allocate (Source *source, int mode, uint64_t offset, uint64_t length)
+{
+  while (fallocate (source->fd, mode, (off_t) offset, (off_t) length) != 0)
+    if (errno != EINTR)
+      return -errno;
+  return 0;
+}
+
+int
+source_allocate (Source *source, int mode, uint64_t offset, uint64_t length)
+{
+  uint64_t size = source_size (source);
+  int r;
+
+  if (source->is_block)
+    {
+      if (length > size || offset > size - length)
+        return -ENOSPC;
+      if ((mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)) == 0)
+        return 0; /* its blocks are always there */
+      mode |= FALLOC_FL_KEEP_SIZE;
+    }
+  r = allocate (source, mode, offset, length);
+
+  /* EINVAL: a block device wants whole sectors. */
+  if ((mode & FALLOC_FL_ZERO_RANGE) && (r == -EOPNOTSUPP || r == -EINVAL))
+    {
+      if (mode & FALLOC_FL_KEEP_SIZE)
+        length = offset < size ? units_min (length, size - offset) : 0;
+      r = write_zeros (source, offset, length);
+    }
+  return r;
+}
+
+int
+source_truncate (Source *source, uint64_t size)
+{
+  if (source->is_block)
+    return -EPERM;
+  while (ftruncate (source->fd, (off_t) size) != 0)
+    if (errno != EINTR)
+      return -errno;
+  return 0;
+}
+
+int
+source_flush (Source *source, bool data_only)
+{
+  return (data_only ? fdatasync (source->fd) : fsync (source->fd)) == 0 ? 0 : -errno;
+}
+
+SourceExtent
+source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length)
+{
+  SourceExtent extent = SOURCE_DATA;
+  off_t next;
+
+  *out_length = length;
+  next = lseek (source->fd, (off_t) offset, SEEK_DATA);
+  if (next < 0)
+    return errno == ENXIO ? SOURCE_HOLE : SOURCE_DATA; /* ENXIO: a hole up to the end */
+  if ((uint64_t) next > offset)
+    extent = SOURCE_HOLE;
+  else
+    next = lseek (source->fd, (off_t) offset, SEEK_HOLE);
+  if (next > (off_t) offset)
+    *out_length = units_min (length, (uint64_t) next - offset);
+  return extent;
+}

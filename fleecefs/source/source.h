@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The source: the raw file or block device under a disk.
+ *
+ * It is owned by this process from source_open() to source_close(): QEMU's byte
+ * locks (image-lock.h), for a block device also O_EXCL, which a mounted one
+ * refuses. I/O goes through the host's page cache. Offsets and lengths are in
+ * bytes. The I/O functions return 0 or a count, or -errno, take no lock and may
+ * be called from any number of threads.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+typedef struct _Source Source;
+
+typedef enum
+{
+  SOURCE_HOLE, /* reads as zeros, no blocks behind it */
+  SOURCE_DATA,
+} SourceExtent;
+
+/* Opens and owns the image. Refused, with one line that says what and why: missing,
+ * unreadable, not writable, empty, neither a regular file nor a block device, in use
+ * (EBUSY: locked, mounted, or behind a loop device). */
+Source *source_open (const char *path, GError **error);
+/* Closes and gives up the locks. NULL is allowed. */
+void source_close (Source *source);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Source, source_close)
+
+/* The absolute path, symbolic links resolved. */
+const char *source_path (const Source *source);
+/* True for a block device, whose size is fixed. */
+bool source_is_block (const Source *source);
+/* The descriptor, for copy_file_range(). */
+int source_fd (const Source *source);
+/* The size now. */
+uint64_t source_size (const Source *source);
+/* Owner, mode, times and blocks of the file or device node. */
+int source_stat (const Source *source, struct stat *out);
+
+/* Bytes read; short only at the end. */
+ssize_t source_read (Source *source, void *buffer, size_t length, uint64_t offset);
+/* Bytes written; a file grows when needed, a block device ends with -ENOSPC. */
+ssize_t source_write (Source *source, const void *buffer, size_t length, uint64_t offset);
+/* fallocate(2); FALLOC_FL_ZERO_RANGE is done by writing zeros where the source refuses it. */
+int source_allocate (Source *source, int mode, uint64_t offset, uint64_t length);
+/* Resizes a file; -EPERM for a block device. */
+int source_truncate (Source *source, uint64_t size);
+/* fdatasync or fsync. */
+int source_flush (Source *source, bool data_only);
+
+/* What stands at offset (< size), and in *out_length how far it goes, at most
+ * length (> 0). Data where the source cannot tell. */
+SourceExtent source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length);
