@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "overlay/overlay.h"
+
+#include "base/fail.h"
+#include "base/image-lock.h"
+#include "base/io.h"
+#include "base/lock.h"
+#include "base/units.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct _Overlay
+{
+  /* constant */
+  int fd;
+  char *name;
+  uint64_t granule;
+  Qcow2Map *map;
+
+  Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
+  Qcow2Header header;
+  atomic_bool dirty; /* as in the file */
+};
+
+static Overlay *
+overlay_new (int fd, const char *name, const Qcow2Header *header, uint64_t granule)
+{
+  Overlay *overlay = g_new0 (Overlay, 1);
+
+  overlay->fd = fd;
+  overlay->name = g_strdup (name);
+  overlay->granule = granule;
+  overlay->header = *header;
+  overlay->dirty = header->dirty;
+  lock_init (&overlay->header_lock);
+  return overlay;
+}
+
+void
+overlay_free (Overlay *overlay)
+{
+  if (overlay == NULL)
+    return;
+  if (overlay->map != NULL)
+    qcow2_map_free (overlay->map);
+  lock_clear (&overlay->header_lock);
+  close (overlay->fd);
+  g_free (overlay->name);
+  g_free (overlay);
+}
+
+static int
+write_header (Overlay *overlay) LOCK_REQUIRES (&overlay->header_lock)
+{
+  uint8_t area[QCOW2_HEADER_AREA];
+
+  qcow2_header_encode (&overlay->header, area);
+  return io_write_full (overlay->fd, area, sizeof area, 0);
+}
+
+static int
+mark (Overlay *overlay, bool dirty)
+{
+  int r;
+
+  lock_acquire (&overlay->header_lock);
+  overlay->header.dirty = dirty;
+  r = write_header (overlay);
+  if (r == 0)
+    overlay->dirty = dirty;
+  lock_release (&overlay->header_lock);
+  return r;
+}
+
+static bool
+fill_new (Overlay *overlay, GError **error)
+{
+  uint64_t end = qcow2_first_free (&overlay->header) * qcow2_cluster_size (&overlay->header);
+  int r = mark (overlay, true);
+
+  if (r == 0 && ftruncate (overlay->fd, (off_t) end) != 0)
+    r = -errno;
+  if (r < 0)
+    return fail_errno (error, -r, "cannot write overlay '%s'", overlay->name);
+  return true;
+}
+
+Overlay *
+overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
+                const char *backing_name, const char *backing_format, GError **error)
+{
+  g_autoptr (Overlay) overlay = NULL;
+  Qcow2Header header;
+  int fd;
+
+  if (!qcow2_header_init (&header, size, granule))
+    {
+      fail (error, EFBIG, "cannot make overlay '%s': a disk of that size is too large for qcow2",
+            name);
+      return NULL;
+    }
+  if (!qcow2_header_set_backing (&header, backing_name, backing_format))
+    {
+      fail (error, ENAMETOOLONG,
+            "cannot make overlay '%s': the path of its backing file has over %d bytes", name,
+            QCOW2_BACKING_NAME_MAX);
+      return NULL;
+    }
+  fd = openat (dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0)
+    {
+      fail_errno (error, errno, "cannot make overlay '%s'", name);
+      return NULL;
+    }
+
+  overlay = overlay_new (fd, name, &header, granule);
+  if (!image_lock_own (fd, name, error) || !fill_new (overlay, error))
+    {
+      unlinkat (dir_fd, name, 0);
+      return NULL;
+    }
+  overlay->map = qcow2_map_new (fd, &overlay->header);
+  return g_steal_pointer (&overlay);
+}
+
+static bool
+read_header (int fd, const char *name, Qcow2Header *out, GError **error)
+{
+  uint8_t area[QCOW2_HEADER_AREA];
+  struct stat st;
+  int r;
+
+  if (fstat (fd, &st) != 0)
+    return fail_errno (error, errno, "cannot stat overlay '%s'", name);
+  if (!S_ISREG (st.st_mode))
+    return fail (error, EINVAL, "overlay '%s' is not a regular file", name);
+  r = io_read_full (fd, area, sizeof area, 0);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot read the header of overlay '%s'", name);
+  return qcow2_header_decode (area, name, out, error);
+}
+
+static bool
+check_shape (const Overlay *overlay, uint64_t size, GError **error)
+{
+  if (qcow2_cluster_size (&overlay->header) / QCOW2_GRANULES_PER_CLUSTER != overlay->granule)
+    return fail (error, EINVAL, "overlay '%s' has another granule than its store", overlay->name);
+  if (overlay->header.size != units_round_up (size, 512))
+    return fail (error, EINVAL, "overlay '%s' has another size than its snapshot", overlay->name);
+  return true;
+}
+
+Overlay *
+overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GError **error)
+{
+  g_autoptr (Overlay) overlay = NULL;
+  Qcow2Header header;
+  int fd = openat (dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+  if (fd < 0)
+    {
+      fail_errno (error, errno, "cannot open overlay '%s'", name);
+      return NULL;
+    }
+  if (!read_header (fd, name, &header, error))
+    {
+      close (fd);
+      return NULL;
+    }
+  overlay = overlay_new (fd, name, &header, granule);
+  if (!check_shape (overlay, size, error) || !image_lock_own (fd, name, error))
+    return NULL;
+  overlay->map = qcow2_map_load (fd, &header, name, error);
+  return overlay->map == NULL ? NULL : g_steal_pointer (&overlay);
+}
+
+/* The tables and refcounts are on disk before the header says that they can be trusted. */
+static int
+make_clean (Overlay *overlay)
+{
+  int r = qcow2_map_finish (overlay->map);
+
+  if (r == 0)
+    r = overlay_sync (overlay);
+  if (r == 0)
+    r = mark (overlay, false);
+  return r == 0 ? overlay_sync (overlay) : r;
+}
+
+bool
+overlay_close (Overlay *overlay, const char *backing_name, const char *backing_format,
+               GError **error)
+{
+  int r = overlay_set_backing (overlay, backing_name, backing_format);
+
+  if (r == 0 && overlay->dirty)
+    r = make_clean (overlay);
+  if (r < 0)
+    fail_errno (error, -r, "cannot close overlay '%s'", overlay->name);
+  overlay_free (overlay);
+  return r == 0;
+}
+
+int
+overlay_set_backing (Overlay *overlay, const char *name, const char *format)
+{
+  Qcow2Header *header = &overlay->header;
+  int r = 0;
+
+  lock_acquire (&overlay->header_lock);
+  if (strcmp (header->backing_name, name) != 0 || strcmp (header->backing_format, format) != 0)
+    r = qcow2_header_set_backing (header, name, format) ? write_header (overlay) : -ENAMETOOLONG;
+  lock_release (&overlay->header_lock);
+  return r;
+}
+
+int
+overlay_sync (Overlay *overlay)
+{
+  return fdatasync (overlay->fd) == 0 ? 0 : -errno;
+}
+
+uint64_t
+overlay_allocated (const Overlay *overlay)
+{
+  struct stat st;
+
+  return fstat (overlay->fd, &st) == 0 ? (uint64_t) st.st_blocks * 512 : 0;
+}
+
+int
+overlay_fd (const Overlay *overlay)
+{
+  return overlay->fd;
+}
+
+int
+overlay_prepare (Overlay *overlay, uint64_t cluster, uint64_t n_clusters, bool create)
+{
+  if (create && !overlay->dirty)
+    {
+      int r = mark (overlay, true);
+
+      if (r < 0)
+        return r;
+    }
+  return qcow2_map_prepare (overlay->map, cluster, n_clusters, create);
+}
+
+bool
+overlay_prepared (Overlay *overlay, uint64_t cluster, uint64_t n_clusters)
+{
+  return qcow2_map_prepared (overlay->map, cluster, n_clusters);
+}
+
+Qcow2Cluster
+overlay_lookup (Overlay *overlay, uint64_t cluster)
+{
+  return qcow2_map_lookup (overlay->map, cluster);
+}
+
+uint32_t
+overlay_saved (Overlay *overlay, uint64_t cluster)
+{
+  Qcow2Cluster mapping = qcow2_map_lookup (overlay->map, cluster);
+
+  return mapping.data | mapping.zero;
+}
+
+bool
+overlay_next (Overlay *overlay, uint64_t *cluster, int *out_errno)
+{
+  return qcow2_map_next (overlay->map, cluster, out_errno);
+}
+
+void
+overlay_reserve (Overlay *overlay, uint64_t cluster, uint64_t n_clusters)
+{
+  qcow2_map_reserve (overlay->map, cluster, n_clusters);
+}
+
+uint64_t
+overlay_place (Overlay *overlay, uint64_t granule, uint64_t n, uint64_t *out_n)
+{
+  uint64_t cluster_size = overlay->granule * QCOW2_GRANULES_PER_CLUSTER;
+  uint64_t cluster = granule / QCOW2_GRANULES_PER_CLUSTER;
+  uint64_t within = granule % QCOW2_GRANULES_PER_CLUSTER;
+  uint64_t start = qcow2_map_lookup (overlay->map, cluster).host_offset;
+  uint64_t end = start + cluster_size;
+
+  *out_n = QCOW2_GRANULES_PER_CLUSTER - within;
+  while (*out_n < n && qcow2_map_lookup (overlay->map, ++cluster).host_offset == end)
+    {
+      end += cluster_size;
+      *out_n += QCOW2_GRANULES_PER_CLUSTER;
+    }
+  *out_n = units_min (*out_n, n);
+  return start + within * overlay->granule;
+}
+
+int
+overlay_write (Overlay *overlay, uint64_t granule, uint64_t n, const void *buffer)
+{
+  const uint8_t *bytes = buffer;
+
+  while (n > 0)
+    {
+      uint64_t n_here;
+      uint64_t place = overlay_place (overlay, granule, n, &n_here);
+      int r = io_write_full (overlay->fd, bytes, n_here * overlay->granule, place);
+
+      if (r < 0)
+        return r;
+      bytes += n_here * overlay->granule;
+      granule += n_here;
+      n -= n_here;
+    }
+  return 0;
+}
+
+int
+overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                const uint32_t *zero)
+{
+  return qcow2_map_record (overlay->map, cluster, n_clusters, data, zero);
+}
+
+void
+overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                 const uint32_t *zero)
+{
+  qcow2_map_publish (overlay->map, cluster, n_clusters, data, zero);
+}
+
+int
+overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset)
+{
+  return io_read_full (overlay->fd, buffer, length, host_offset);
+}

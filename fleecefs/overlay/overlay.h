@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An overlay: the qcow2 image that keeps one disk's old blocks for one snapshot.
+ *
+ * Callers know granules, clusters of 32 granules, and sets of them; where things
+ * stand in the file is this folder's business. Saving granules goes:
+ *
+ *     overlay_prepare (create)       tables exist; may block
+ *     [stripe.meta] overlay_reserve  a place for each cluster with data
+ *     overlay_write                  the bytes, no lock held
+ *     [stripe.meta] overlay_record   the entries, in the file
+ *     [stripe.lock] overlay_publish  the entries, for lookups
+ *
+ * After a kill between any two of them the file is a valid image that has the
+ * granule or has it not. Between opening for change and overlay_close() the dirty
+ * bit is set: refcounts are not kept, QEMU would repair them.
+ *
+ * I/O functions return 0 or -errno.
+ */
+#pragma once
+
+#include "overlay/qcow2-map.h"
+
+typedef struct _Overlay Overlay;
+
+/* Makes NAME in the directory, locked, empty, dirty, not synced. size is the
+ * snapshot's in bytes; beyond it, up to the next 512, it reads as zeros. */
+Overlay *overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
+                         const char *backing_name, const char *backing_format, GError **error);
+
+/* Opens NAME, locked. It must be a regular file that this program made and have
+ * the given granule and size. */
+Overlay *overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule,
+                       GError **error);
+
+/* Makes the image clean with that backing file, and frees it. With nothing changed
+ * since it was opened, that is no I/O. On failure it is freed and stays dirty. */
+bool overlay_close (Overlay *overlay, const char *backing_name, const char *backing_format,
+                    GError **error);
+
+/* Frees without writing; for an overlay that is removed. NULL is allowed. */
+void overlay_free (Overlay *overlay);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Overlay, overlay_free)
+
+/* Writes the name of the backing file now. */
+int overlay_set_backing (Overlay *overlay, const char *name, const char *format);
+
+/* All that was written is on disk. */
+int overlay_sync (Overlay *overlay);
+
+/* Bytes that the file takes in its file system. */
+uint64_t overlay_allocated (const Overlay *overlay);
+
+/* The descriptor, for copy_file_range(). */
+int overlay_fd (const Overlay *overlay);
+
+/* See qcow2_map_prepare(); create also marks the image dirty. */
+int overlay_prepare (Overlay *overlay, uint64_t cluster, uint64_t n_clusters, bool create);
+/* See qcow2_map_prepared(). */
+bool overlay_prepared (Overlay *overlay, uint64_t cluster, uint64_t n_clusters);
+/* See qcow2_map_lookup(). */
+Qcow2Cluster overlay_lookup (Overlay *overlay, uint64_t cluster);
+/* The granules of the cluster that are saved here. */
+uint32_t overlay_saved (Overlay *overlay, uint64_t cluster);
+/* See qcow2_map_next(). */
+bool overlay_next (Overlay *overlay, uint64_t *cluster, int *out_errno);
+
+/* See qcow2_map_reserve(). */
+void overlay_reserve (Overlay *overlay, uint64_t cluster, uint64_t n_clusters);
+/* The place in the file of n adjacent granules from granule on, whose clusters are
+ * reserved; *out_n (at most n) of them are adjacent in the file. */
+uint64_t overlay_place (Overlay *overlay, uint64_t granule, uint64_t n, uint64_t *out_n);
+/* Writes whole granules to their reserved places. */
+int overlay_write (Overlay *overlay, uint64_t granule, uint64_t n, const void *buffer);
+/* See qcow2_map_record(). */
+int overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                    const uint32_t *zero);
+/* See qcow2_map_publish(). */
+void overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                      const uint32_t *zero);
+/* Reads bytes from a place that a lookup gave. */
+int overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "overlay/qcow2-header.h"
+
+#include "base/fail.h"
+#include "base/units.h"
+#include "overlay/be.h"
+
+#include <errno.h>
+
+/* Places in the header, in bytes. */
+enum
+{
+  AT_MAGIC = 0,
+  AT_VERSION = 4,
+  AT_BACKING_OFFSET = 8,
+  AT_BACKING_SIZE = 16,
+  AT_CLUSTER_BITS = 20,
+  AT_SIZE = 24,
+  AT_CRYPT_METHOD = 32,
+  AT_L1_SIZE = 36,
+  AT_L1_OFFSET = 40,
+  AT_REFCOUNT_TABLE_OFFSET = 48,
+  AT_REFCOUNT_TABLE_CLUSTERS = 56,
+  AT_N_SNAPSHOTS = 60,
+  AT_INCOMPATIBLE = 72,
+  AT_COMPATIBLE = 80,
+  AT_REFCOUNT_ORDER = 96,
+  AT_HEADER_LENGTH = 100,
+  HEADER_LENGTH = 112,
+};
+
+#define MAGIC UINT32_C (0x514649fb)
+#define VERSION 3
+#define INCOMPATIBLE_DIRTY (UINT64_C (1) << 0)
+#define INCOMPATIBLE_EXTENDED_L2 (UINT64_C (1) << 4)
+#define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
+#define REFCOUNT_ORDER 4
+#define EXTENSION_BACKING_FORMAT UINT32_C (0xe2792aca)
+#define EXTENSION_END 0
+#define CLUSTER_BITS_MIN 17               /* granule 4k */
+#define CLUSTER_BITS_MAX 21               /* granule 64k */
+#define L1_SIZE_MAX (UINT32_C (32) << 17) /* 32 MiB of entries: what QEMU opens */
+
+bool
+qcow2_header_init (Qcow2Header *header, uint64_t size, uint64_t granule)
+{
+  uint64_t cluster = granule * QCOW2_GRANULES_PER_CLUSTER;
+  uint64_t n_data, n_l2, n_blocks;
+
+  if (size > INT64_MAX - MIB)
+    return false;
+  *header = (Qcow2Header){
+    .cluster_bits = (unsigned) __builtin_ctzll (cluster),
+    .size = units_round_up (size, 512),
+    .dirty = true,
+  };
+  n_data = units_div_up (header->size, cluster);
+  n_l2 = units_div_up (n_data, qcow2_l2_entries (header));
+  if (n_l2 > L1_SIZE_MAX)
+    return false;
+
+  /* One block more than data and L2 tables need, for the fixed part and the blocks themselves. */
+  n_blocks = units_div_up (n_data + n_l2, qcow2_block_span (header) - 1) + 1;
+  header->l1_size = (uint32_t) n_l2;
+  header->refcount_table_clusters = (uint32_t) units_div_up (n_blocks * 8, cluster);
+  header->refcount_table_offset = cluster;
+  header->l1_offset = (2 + (uint64_t) header->refcount_table_clusters) * cluster;
+  return true;
+}
+
+bool
+qcow2_header_set_backing (Qcow2Header *header, const char *name, const char *format)
+{
+  return g_strlcpy (header->backing_name, name, sizeof header->backing_name)
+             < sizeof header->backing_name
+         && g_strlcpy (header->backing_format, format, sizeof header->backing_format)
+                < sizeof header->backing_format;
+}
+
+void
+qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER_AREA])
+{
+  size_t format_length = strlen (header->backing_format);
+  size_t name_length = strlen (header->backing_name);
+  uint8_t *at = area + HEADER_LENGTH;
+
+  memset (area, 0, QCOW2_HEADER_AREA);
+  be_store32 (area + AT_MAGIC, MAGIC);
+  be_store32 (area + AT_VERSION, VERSION);
+  be_store32 (area + AT_CLUSTER_BITS, header->cluster_bits);
+  be_store64 (area + AT_SIZE, header->size);
+  be_store32 (area + AT_L1_SIZE, header->l1_size);
+  be_store64 (area + AT_L1_OFFSET, header->l1_offset);
+  be_store64 (area + AT_REFCOUNT_TABLE_OFFSET, header->refcount_table_offset);
+  be_store32 (area + AT_REFCOUNT_TABLE_CLUSTERS, header->refcount_table_clusters);
+  be_store64 (area + AT_INCOMPATIBLE,
+              INCOMPATIBLE_EXTENDED_L2 | (header->dirty ? INCOMPATIBLE_DIRTY : 0));
+  be_store64 (area + AT_COMPATIBLE, COMPATIBLE_LAZY_REFCOUNTS);
+  be_store32 (area + AT_REFCOUNT_ORDER, REFCOUNT_ORDER);
+  be_store32 (area + AT_HEADER_LENGTH, HEADER_LENGTH);
+
+  be_store32 (at, EXTENSION_BACKING_FORMAT);
+  be_store32 (at + 4, (uint32_t) format_length);
+  memcpy (at + 8, header->backing_format, format_length);
+  at += 8 + units_round_up (format_length, 8);
+  be_store32 (at, EXTENSION_END);
+  at += 8;
+
+  be_store64 (area + AT_BACKING_OFFSET, (uint64_t) (at - area));
+  be_store32 (area + AT_BACKING_SIZE, (uint32_t) name_length);
+  memcpy (at, header->backing_name, name_length);
+}
+
+static bool
+damaged (const char *path, const char *what, GError **error)
+{
+  return fail (error, EINVAL, "overlay '%s' is damaged or not ours: %s", path, what);
+}
+
+static bool
+decode_backing (const uint8_t *area, const char *path, Qcow2Header *out, GError **error)
+{
+  const uint8_t *extension = area + HEADER_LENGTH;
+  uint32_t format_length = be_load32 (extension + 4);
+  uint64_t name_offset = be_load64 (area + AT_BACKING_OFFSET);
+  uint32_t name_length = be_load32 (area + AT_BACKING_SIZE);
+
+  if (be_load32 (extension) != EXTENSION_BACKING_FORMAT
+      || format_length >= sizeof out->backing_format)
+    return damaged (path, "no format of its backing file", error);
+  if (name_length == 0 || name_length > QCOW2_BACKING_NAME_MAX || name_offset < HEADER_LENGTH
+      || name_offset > QCOW2_HEADER_AREA - name_length)
+    return damaged (path, "bad name of its backing file", error);
+  memcpy (out->backing_format, extension + 8, format_length);
+  memcpy (out->backing_name, area + name_offset, name_length);
+  return true;
+}
+
+bool
+qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *path,
+                     Qcow2Header *out, GError **error)
+{
+  uint64_t incompatible = be_load64 (area + AT_INCOMPATIBLE);
+  uint64_t size = be_load64 (area + AT_SIZE);
+  uint32_t cluster_bits = be_load32 (area + AT_CLUSTER_BITS);
+  Qcow2Header expected;
+
+  if (be_load32 (area + AT_MAGIC) != MAGIC || be_load32 (area + AT_VERSION) != VERSION)
+    return damaged (path, "not a qcow2 version 3 image", error);
+  if ((incompatible & ~INCOMPATIBLE_DIRTY) != INCOMPATIBLE_EXTENDED_L2)
+    return damaged (path, "unknown or missing features", error);
+  if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
+    return damaged (path, "bad cluster size", error);
+  if (be_load32 (area + AT_REFCOUNT_ORDER) != REFCOUNT_ORDER
+      || be_load32 (area + AT_HEADER_LENGTH) != HEADER_LENGTH
+      || be_load32 (area + AT_CRYPT_METHOD) != 0 || be_load32 (area + AT_N_SNAPSHOTS) != 0)
+    return damaged (path, "another kind of qcow2", error);
+
+  if (size % 512 != 0
+      || !qcow2_header_init (&expected, size,
+                             (UINT64_C (1) << cluster_bits) / QCOW2_GRANULES_PER_CLUSTER))
+    return damaged (path, "bad size", error);
+  if (be_load32 (area + AT_L1_SIZE) != expected.l1_size
+      || be_load64 (area + AT_L1_OFFSET) != expected.l1_offset
+      || be_load64 (area + AT_REFCOUNT_TABLE_OFFSET) != expected.refcount_table_offset
+      || be_load32 (area + AT_REFCOUNT_TABLE_CLUSTERS) != expected.refcount_table_clusters)
+    return damaged (path, "tables are not where they belong", error);
+
+  *out = expected;
+  out->dirty = (incompatible & INCOMPATIBLE_DIRTY) != 0;
+  return decode_backing (area, path, out, error);
+}

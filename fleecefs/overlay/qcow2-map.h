@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The mapping of a qcow2 image with extended L2 entries, in memory and in the file.
+ *
+ * Source: QEMU, docs/interop/qcow2 ("Cluster mapping", "Extended L2 Entries").
+ *
+ * For each cluster of 32 granules there is an entry: where the cluster stands in
+ * the file (0: nowhere), which granules have data there, which read as zeros. L2
+ * tables are kept in memory as long as the map lives; those that are in the file
+ * are loaded when first needed. A table takes as much memory as in the file, but
+ * only its touched pages: 16 bytes for each 32 granules.
+ *
+ * Looking up takes no lock. An entry changes in three steps, which the caller puts
+ * in order: reserve (a place in the file, in memory only), record (the entry in the
+ * file), publish (the entry in memory). For one cluster, reserve, record and
+ * publish exclude each other: the caller's stripe.meta lock (base/lock.h).
+ */
+#pragma once
+
+#include "overlay/qcow2-header.h"
+
+typedef struct _Qcow2Map Qcow2Map;
+
+/* A cluster's mapping. Bit i stands for granule i of the cluster. */
+typedef struct
+{
+  uint64_t host_offset; /* in the file, bytes; 0: none, then data is 0 */
+  uint32_t data;        /* granules with their bytes at host_offset + i * granule */
+  uint32_t zero;        /* granules that read as zeros */
+} Qcow2Cluster;
+
+/* The map of a new image: empty. */
+Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header);
+
+/* The map of an image in the file: reads the L1 table. Fails on I/O errors and on tables that
+ * point outside the file, into the fixed part, or two at one place. */
+Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error);
+
+/* Frees the memory. */
+void qcow2_map_free (Qcow2Map *map);
+
+/* Makes sure that lookups of these clusters can answer: loads their L2 tables and,
+ * with create, makes missing ones (in the file too). May block on the file. Returns
+ * 0 or -errno (-EUCLEAN: the table is damaged). */
+int qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool create);
+
+/* True when qcow2_map_prepare (..., false) would have nothing to do. */
+bool qcow2_map_prepared (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters);
+
+/* The mapping of a cluster, whose table is prepared. What is published stays. */
+Qcow2Cluster qcow2_map_lookup (Qcow2Map *map, uint64_t cluster);
+
+/* Gives each of the clusters that has no place in the file one, adjacent where
+ * possible. Prepared with create before. */
+void qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters);
+
+/* Writes the entries of the clusters to the file, as they will be when the
+ * granules of data and zero (one word for each cluster) have changed to that.
+ * At most 8 clusters. Returns 0 or -errno. */
+int qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                      const uint32_t *zero);
+
+/* The same change in memory. Who sees a granule in a lookup also sees its bytes in the file. */
+void qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                        const uint32_t *zero);
+
+/* The first cluster at or after *cluster that has anything saved; false when there is none.
+ * Loads tables. *out_errno: 0, or why it stopped. */
+bool qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno);
+
+/* Writes the entries that were reserved but never recorded, so that no cluster
+ * is leaked; then the refcounts, and cuts the file to its end. Returns 0 or -errno. */
+int qcow2_map_finish (Qcow2Map *map);
