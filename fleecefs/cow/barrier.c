@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cow/barrier.h"
+
+#include "base/lock.h"
+#include "base/pause.h"
+#include "base/units.h"
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#define N_SLOTS 16
+#define CACHE_LINE 64
+
+typedef struct
+{
+  _Alignas(CACHE_LINE) atomic_uint n_inside;
+} Slot;
+
+struct _Barrier
+{
+  Slot slots[N_SLOTS];
+  atomic_bool closed;
+
+  Lock closer_lock; /* held from close to open */
+  Lock lock;        /* for the conditions only */
+  pthread_cond_t left;
+  pthread_cond_t opened;
+};
+
+Barrier *
+barrier_new (void)
+{
+  Barrier *barrier = aligned_alloc (CACHE_LINE, units_round_up (sizeof *barrier, CACHE_LINE));
+
+  g_assert (barrier != NULL);
+  for (unsigned i = 0; i < N_SLOTS; i++)
+    atomic_init (&barrier->slots[i].n_inside, 0);
+  atomic_init (&barrier->closed, false);
+  lock_init (&barrier->closer_lock);
+  lock_init (&barrier->lock);
+  pthread_cond_init (&barrier->left, NULL);
+  pthread_cond_init (&barrier->opened, NULL);
+  return barrier;
+}
+
+void
+barrier_free (Barrier *barrier)
+{
+  pthread_cond_destroy (&barrier->opened);
+  pthread_cond_destroy (&barrier->left);
+  lock_clear (&barrier->lock);
+  lock_clear (&barrier->closer_lock);
+  free (barrier);
+}
+
+static unsigned
+thread_slot (void)
+{
+  static atomic_uint n_threads;
+  static _Thread_local unsigned slot = N_SLOTS;
+
+  if (slot == N_SLOTS)
+    slot = atomic_fetch_add (&n_threads, 1) % N_SLOTS;
+  return slot;
+}
+
+/* Sequential consistency is what makes this right: a section adds itself and then
+ * looks at closed; a closer sets closed and then looks at the counters. At least
+ * one of the two sees the other. */
+unsigned
+barrier_enter (Barrier *barrier)
+{
+  unsigned slot = thread_slot ();
+
+  for (;;)
+    {
+      atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
+      if (!atomic_load (&barrier->closed))
+        return slot;
+      barrier_leave (barrier, slot);
+
+      lock_acquire (&barrier->lock);
+      PAUSE_POINT ("barrier:blocked");
+      while (atomic_load (&barrier->closed))
+        lock_wait (&barrier->lock, &barrier->opened);
+      lock_release (&barrier->lock);
+    }
+}
+
+void
+barrier_leave (Barrier *barrier, unsigned slot)
+{
+  atomic_fetch_sub (&barrier->slots[slot].n_inside, 1);
+  if (atomic_load (&barrier->closed))
+    {
+      lock_acquire (&barrier->lock);
+      pthread_cond_broadcast (&barrier->left);
+      lock_release (&barrier->lock);
+    }
+}
+
+/* Each counter needs to be seen at zero once: who comes later sees closed. */
+static bool
+is_empty (Barrier *barrier)
+{
+  for (unsigned i = 0; i < N_SLOTS; i++)
+    if (atomic_load (&barrier->slots[i].n_inside) != 0)
+      return false;
+  return true;
+}
+
+void
+barrier_close (Barrier *barrier) LOCK_UNCHECKED
+{
+  lock_acquire (&barrier->closer_lock);
+  atomic_store (&barrier->closed, true);
+  lock_acquire (&barrier->lock);
+  while (!is_empty (barrier))
+    {
+      PAUSE_POINT ("barrier:closing");
+      lock_wait (&barrier->lock, &barrier->left);
+    }
+  lock_release (&barrier->lock);
+}
+
+void
+barrier_open (Barrier *barrier) LOCK_UNCHECKED
+{
+  lock_acquire (&barrier->lock);
+  atomic_store (&barrier->closed, false);
+  pthread_cond_broadcast (&barrier->opened);
+  lock_release (&barrier->lock);
+  lock_release (&barrier->closer_lock);
+}

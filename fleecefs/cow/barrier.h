@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The freeze barrier: guest writes hold its shared side (they are in a write
+ * section), mkdir and changes of the chains its exclusive side.
+ *
+ * Entering and leaving are one atomic addition each, on a counter that few
+ * threads share. Closing waits for the sections in flight; meanwhile, and until
+ * barrier_open(), new ones wait. So nothing slow may happen in between.
+ */
+#pragma once
+
+typedef struct _Barrier Barrier;
+
+/* A barrier, open. */
+Barrier *barrier_new (void);
+/* Frees it; nobody is inside. */
+void barrier_free (Barrier *barrier);
+
+/* Enters a write section, waiting while the barrier is closed. Returns what
+ * barrier_leave() must be given. A thread must not enter twice. */
+unsigned barrier_enter (Barrier *barrier);
+/* Leaves the section. */
+void barrier_leave (Barrier *barrier, unsigned slot);
+
+/* Closes the barrier: on return no thread is in a section. One closer at a time;
+ * others wait for barrier_open(). */
+void barrier_close (Barrier *barrier);
+/* Opens it again. */
+void barrier_open (Barrier *barrier);

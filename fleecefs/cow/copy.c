@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* How old blocks get from the source into an overlay.
+ *
+ * Holes are found first where a run is long enough to be worth a system call.
+ * The rest goes through the thread's buffer, where zero granules are found (bounce),
+ * or stays in the kernel (offload).
+ */
+#include "base/io.h"
+#include "base/pause.h"
+#include "base/scratch.h"
+#include "base/zero.h"
+#include "cow/disk-private.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+/* Runs shorter than this are just read: a look for holes would cost more. */
+#define EXTENT_MIN (128 * KIB)
+/* Shared blocks pay for long runs only, where the file system keeps an extent for each. */
+#define CLONE_MIN (256 * KIB)
+
+/* A copy under way: what stays the same from run to run. */
+typedef struct
+{
+  Disk *disk;
+  Stripe *stripe;
+  Overlay *to;
+  uint64_t size;   /* of the snapshot, bytes */
+  uint64_t region; /* the first granule is region * granules_per_region */
+  GranuleSet *zero;
+  LayerFault fault;
+} Copy;
+
+static uint64_t
+first_granule (const Copy *copy)
+{
+  return copy->region * copy->disk->geometry.granules_per_region;
+}
+
+static void
+reserve (Copy *copy, uint64_t granule, unsigned n)
+{
+  uint64_t cluster = granule / QCOW2_GRANULES_PER_CLUSTER;
+  uint64_t last = (granule + n - 1) / QCOW2_GRANULES_PER_CLUSTER;
+
+  lock_acquire (&copy->stripe->meta);
+  overlay_reserve (copy->to, cluster, last - cluster + 1);
+  lock_release (&copy->stripe->meta);
+}
+
+/* Writes the granules of the buffer that are not zero, and notes the others. */
+static int
+write_data (Copy *copy, unsigned first, unsigned n, const uint8_t *buffer)
+{
+  uint64_t granule = copy->disk->geometry.granule;
+  GranuleSet data = { 0 };
+
+  for (unsigned i = 0; i < n; i++)
+    {
+      GranuleSet *set = zero_check (buffer + i * granule, granule) ? copy->zero : &data;
+
+      set->words[(first + i) / 32] |= UINT32_C (1) << (first + i) % 32;
+    }
+
+  for (unsigned run = first, length; (length = granule_set_next_run (&data, &run)) > 0;
+       run += length)
+    {
+      int r;
+
+      reserve (copy, first_granule (copy) + run, length);
+      r = overlay_write (copy->to, first_granule (copy) + run, length,
+                         buffer + (run - first) * granule);
+      if (r < 0)
+        {
+          copy->fault = LAYER_WRITE_FAILED;
+          return r;
+        }
+    }
+  return 0;
+}
+
+static int
+bounce (Copy *copy, unsigned first, unsigned n)
+{
+  uint64_t granule = copy->disk->geometry.granule;
+  uint64_t offset = (first_granule (copy) + first) * granule;
+  uint64_t length = n * granule;
+  uint64_t needed = units_min (length, copy->size - offset);
+  uint8_t *buffer = scratch_get (SCRATCH_COPY);
+  ssize_t got;
+
+  copy->fault = LAYER_READ_FAILED;
+  if (buffer == NULL)
+    return -ENOMEM;
+  got = source_read (copy->disk->source, buffer, needed, offset);
+  if (got < 0)
+    return (int) got;
+  if ((uint64_t) got < needed)
+    {
+      copy->fault = LAYER_SOURCE_TOO_SMALL;
+      return -EIO;
+    }
+  memset (buffer + needed, 0, length - needed); /* the rest of the last granule */
+  return write_data (copy, first, n, buffer);
+}
+
+/* One attempt to have the kernel move n bytes; 0 or -1. */
+static int
+offload_bytes (Copy *copy, DiskCopyMethod method, uint64_t from, uint64_t to, uint64_t n)
+{
+  int source_fd_ = source_fd (copy->disk->source);
+
+  if (method == DISK_COPY_AUTO)
+    {
+      struct file_clone_range range
+          = { .src_fd = source_fd_, .src_offset = from, .src_length = n, .dest_offset = to };
+
+      return ioctl (overlay_fd (copy->to), FICLONERANGE, &range);
+    }
+  while (n > 0)
+    {
+      off_t in = (off_t) from, out = (off_t) to;
+      ssize_t done = copy_file_range (source_fd_, &in, overlay_fd (copy->to), &out, n, 0);
+
+      if (done < 0 && errno == EINTR)
+        continue;
+      if (done <= 0)
+        return -1;
+      from += (uint64_t) done;
+      to += (uint64_t) done;
+      n -= (uint64_t) done;
+    }
+  return 0;
+}
+
+/* True when the run was copied inside the kernel. Any refusal is for good. */
+static bool
+offload (Copy *copy, unsigned first, unsigned n)
+{
+  uint64_t granule = copy->disk->geometry.granule;
+  uint64_t at = first_granule (copy) + first;
+  DiskCopyMethod method = atomic_load_explicit (&copy->disk->copy, memory_order_relaxed);
+
+  if (method == DISK_COPY_BOUNCE || (at + n) * granule > copy->size
+      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN))
+    return false;
+  reserve (copy, at, n);
+  while (n > 0)
+    {
+      uint64_t n_here;
+      uint64_t place = overlay_place (copy->to, at, n, &n_here);
+
+      if (offload_bytes (copy, method, at * granule, place, n_here * granule) != 0)
+        {
+          atomic_store_explicit (&copy->disk->copy, DISK_COPY_BOUNCE, memory_order_relaxed);
+          return false;
+        }
+      at += n_here;
+      n -= (unsigned) n_here;
+    }
+  return true;
+}
+
+/* The number of granules from first on, at most n, that are one kind of extent. */
+static unsigned
+find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
+{
+  uint64_t granule = copy->disk->geometry.granule;
+  uint64_t offset = (first_granule (copy) + first) * granule;
+  uint64_t length = n * granule, n_bytes;
+
+  *out_extent = SOURCE_DATA;
+  if (length < EXTENT_MIN)
+    return n;
+  *out_extent = source_extent (copy->disk->source, offset, length, &n_bytes);
+  if (*out_extent == SOURCE_DATA)
+    return (unsigned) units_div_up (n_bytes, granule);
+  if (n_bytes >= granule)
+    return (unsigned) (n_bytes / granule);
+  *out_extent = SOURCE_DATA; /* a hole smaller than a granule */
+  return 1;
+}
+
+static int
+copy_run (Copy *copy, unsigned first, unsigned n)
+{
+  unsigned max = (unsigned) (SCRATCH_SIZE / copy->disk->geometry.granule);
+
+  while (n > 0)
+    {
+      SourceExtent extent;
+      unsigned n_here = find_extent (copy, first, n < max ? n : max, &extent);
+      int r = 0;
+
+      if (extent == SOURCE_HOLE)
+        {
+          GranuleSet hole = granule_set_range (first, n_here);
+
+          granule_set_add (copy->zero, &hole);
+        }
+      else if (!offload (copy, first, n_here))
+        r = bounce (copy, first, n_here);
+      if (r < 0)
+        return r;
+      first += n_here;
+      n -= n_here;
+    }
+  return 0;
+}
+
+int
+copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t region,
+               const GranuleSet *granules, GranuleSet *out_zero, LayerFault *out_fault)
+{
+  Copy copy = {
+    .disk = disk, .stripe = stripe, .to = to, .size = size, .region = region, .zero = out_zero
+  };
+  int r = 0;
+
+  *out_zero = (GranuleSet){ 0 };
+  for (unsigned first = 0, n; r == 0 && (n = granule_set_next_run (granules, &first)) > 0;
+       first += n)
+    r = copy_run (&copy, first, n);
+  *out_fault = copy.fault;
+  return r;
+}
+
+int
+copy_commit (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
+             const GranuleSet *zero)
+{
+  unsigned n = disk->geometry.clusters_per_region;
+  uint64_t cluster = region * n;
+  int r;
+
+  lock_acquire (&stripe->meta);
+  r = overlay_record (to, cluster, n, data->words, zero->words);
+  PAUSE_POINT ("writer:recorded");
+  if (r == 0)
+    {
+      lock_acquire (&stripe->lock);
+      overlay_publish (to, cluster, n, data->words, zero->words);
+      lock_release (&stripe->lock);
+    }
+  lock_release (&stripe->meta);
+  return r;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/pause.h"
+#include "cow/disk-private.h"
+
+#include <errno.h>
+#include <linux/falloc.h>
+
+/* What a zero, discard or shrink saves in one write section at most, ahead of the one in
+ * which it takes effect: a long section would hold up mkdir and then everybody. */
+#define PRESAVE_STEP (16 * MIB)
+
+Disk *
+disk_new (Source *source, const DiskConfig *config)
+{
+  Disk *disk = g_new0 (Disk, 1);
+
+  disk->source = source;
+  disk->barrier = config->barrier;
+  disk->geometry = geometry_new (config->granule);
+  disk->tracker = tracker_new ();
+  disk->on_cbw_error = config->on_cbw_error;
+  disk->on_break = config->on_break;
+  disk->on_break_data = config->on_break_data;
+  atomic_init (&disk->copy, config->copy);
+  write_clock_init (&disk->clock, config->write_time);
+  disk->chain = chain_new (NULL, 0, -1, -1);
+  return disk;
+}
+
+void
+disk_free (Disk *disk)
+{
+  chain_unref (disk->chain);
+  tracker_free (disk->tracker);
+  source_close (disk->source);
+  g_free (disk);
+}
+
+Source *
+disk_source (Disk *disk)
+{
+  return disk->source;
+}
+
+struct timespec
+disk_write_time (Disk *disk)
+{
+  int64_t time = write_clock_last (&disk->clock);
+
+  return (struct timespec){ .tv_sec = time / 1000000000, .tv_nsec = time % 1000000000 };
+}
+
+int64_t
+disk_freeze_clock (Disk *disk)
+{
+  return write_clock_freeze (&disk->clock);
+}
+
+Chain *
+disk_chain (Disk *disk)
+{
+  Stripe *stripe = tracker_stripe (disk->tracker, 0);
+  Chain *chain;
+
+  lock_acquire (&stripe->lock);
+  chain = chain_ref (disk->chain);
+  lock_release (&stripe->lock);
+  return chain;
+}
+
+void
+disk_set_chain (Disk *disk, Chain *chain)
+{
+  Chain *old;
+
+  tracker_lock_all (disk->tracker);
+  old = disk->chain;
+  disk->chain = chain;
+  tracker_unlock_all (disk->tracker);
+  chain_unref (old);
+}
+
+ssize_t
+disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset)
+{
+  return source_read (disk->source, buffer, length, offset);
+}
+
+ssize_t
+disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+{
+  unsigned slot = barrier_enter (disk->barrier);
+  ssize_t r = save_range (disk, disk->chain, offset, offset + length);
+
+  if (r == 0)
+    {
+      PAUSE_POINT ("writer:before-source");
+      write_clock_tick (&disk->clock);
+      r = source_write (disk->source, buffer, length, offset);
+    }
+  barrier_leave (disk->barrier, slot);
+  return r;
+}
+
+/* Saves a long range step by step, each in a section of its own. A snapshot made
+ * meanwhile needs its own copies; they are made where the range takes effect. */
+static int
+presave (Disk *disk, uint64_t offset, uint64_t end)
+{
+  int r = 0;
+
+  while (r == 0 && end - offset > PRESAVE_STEP)
+    {
+      unsigned slot = barrier_enter (disk->barrier);
+
+      if (chain_is_idle (disk->chain) || offset >= disk->chain->layers[disk->chain->wanted]->size)
+        end = offset; /* nothing to save from here on */
+      else
+        r = save_range (disk, disk->chain, offset, offset + PRESAVE_STEP);
+      barrier_leave (disk->barrier, slot);
+      offset += end == offset ? 0 : PRESAVE_STEP;
+    }
+  return r;
+}
+
+int
+disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length)
+{
+  bool destroys = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
+  unsigned slot;
+  int r = 0;
+
+  if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0)
+    return -EOPNOTSUPP;
+  if (length == 0 || offset > (uint64_t) INT64_MAX - length)
+    return length == 0 ? -EINVAL : -EFBIG;
+  if (destroys)
+    r = presave (disk, offset, offset + length);
+  if (r < 0)
+    return r;
+
+  slot = barrier_enter (disk->barrier);
+  if (destroys)
+    r = save_range (disk, disk->chain, offset, offset + length);
+  if (r == 0)
+    {
+      PAUSE_POINT ("writer:before-source");
+      write_clock_tick (&disk->clock);
+      r = source_allocate (disk->source, mode, offset, length);
+    }
+  barrier_leave (disk->barrier, slot);
+  return r;
+}
+
+int
+disk_truncate (Disk *disk, uint64_t size)
+{
+  unsigned slot;
+  int r;
+
+  if (source_is_block (disk->source))
+    return -EPERM;
+  if (size > INT64_MAX)
+    return -EFBIG;
+  r = presave (disk, size, INT64_MAX);
+  if (r < 0)
+    return r;
+
+  slot = barrier_enter (disk->barrier);
+  r = save_range (disk, disk->chain, size, INT64_MAX);
+  if (r == 0)
+    {
+      PAUSE_POINT ("writer:before-source");
+      write_clock_tick (&disk->clock);
+      r = source_truncate (disk->source, size);
+    }
+  barrier_leave (disk->barrier, slot);
+  return r;
+}
+
+int
+disk_flush (Disk *disk, bool data_only)
+{
+  return source_flush (disk->source, data_only);
+}

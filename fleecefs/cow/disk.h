@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A live disk under copy-before-write: the guest's side of design.md section 4.
+ *
+ * A write (also zero, discard and shrink) goes through these steps:
+ *
+ *   1. enter the write section of the barrier: the chain stays as it is;
+ *   2. claim the granules of the range that are not saved, wait for those that
+ *      other writers have claimed;
+ *   3. copy the claimed granules from the source to the overlay that receives
+ *      copies, and record them there;
+ *   4. publish them as saved: no frozen read of them can start from here on;
+ *   5. wait for the frozen reads of the range that started before;
+ *   6. write the source, leave the section.
+ *
+ * When all granules of the range are saved and nobody reads there at the source,
+ * steps 2 to 5 are one look at the chain's bits and one at a counter. A writer
+ * never waits while it holds a claim; frozen reads never wait for writers.
+ *
+ * Functions return 0 or a count, or -errno, and may be called from any number
+ * of threads. Guests' errors are errors of the source; what goes wrong with a
+ * copy is settled by the policy on_cbw_error.
+ */
+#pragma once
+
+#include "cow/barrier.h"
+#include "cow/chain.h"
+#include "source/source.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+typedef struct _Disk Disk;
+
+/* How old blocks travel to the overlay. */
+typedef enum
+{
+  DISK_COPY_AUTO,    /* offload long runs where the file system can share blocks, else bounce */
+  DISK_COPY_BOUNCE,  /* through memory; zero blocks are found and not stored */
+  DISK_COPY_OFFLOAD, /* copy_file_range(); at the first refusal bounce, for good */
+} DiskCopyMethod;
+
+/* What a failed copy does (QEMU's on-cbw-error). */
+typedef enum
+{
+  DISK_CBW_BREAK_SNAPSHOT, /* the guest's write goes on; snapshots that needed the old block break
+                            */
+  DISK_CBW_BREAK_GUEST_WRITE, /* the guest's write gets the error; the snapshots stay right */
+} DiskCbwError;
+
+/* A snapshot of the disk has broken. Called from the thread of a guest or a reader, with no
+ * lock held; must not block. */
+typedef void (*DiskBreakFunc) (void *data);
+
+typedef struct
+{
+  Barrier *barrier; /* shared by all disks of a set */
+  uint64_t granule; /* bytes */
+  DiskCopyMethod copy;
+  DiskCbwError on_cbw_error;
+  int64_t write_time; /* where the disk's write clock starts, ns */
+  DiskBreakFunc on_break;
+  void *on_break_data;
+} DiskConfig;
+
+/* Takes over the source. The chain is empty. */
+Disk *disk_new (Source *source, const DiskConfig *config);
+/* Closes the source. The caller ended all I/O. */
+void disk_free (Disk *disk);
+
+/* The source below; for its size, owner, mode and extents. */
+Source *disk_source (Disk *disk);
+/* The moment of the last write; see write-clock.h. */
+struct timespec disk_write_time (Disk *disk);
+
+/* Reads the live disk: the number of bytes, short only at its end. */
+ssize_t disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset);
+/* Writes; a regular file grows when needed. Returns the number of bytes written,
+ * short only when the source had an error after some of them. */
+ssize_t disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset);
+/* fallocate(2) with mode 0 or any of FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE;
+ * -EOPNOTSUPP for others. */
+int disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length);
+/* Resizes a regular file; -EPERM for a block device. */
+int disk_truncate (Disk *disk, uint64_t size);
+/* fsync or fdatasync of the source. */
+int disk_flush (Disk *disk, bool data_only);
+
+/* The chain as it is now, as a new reference. */
+Chain *disk_chain (Disk *disk);
+
+/* Replaces the chain and drops the old one; takes over the reference. The caller
+ * has closed the barrier. */
+void disk_set_chain (Disk *disk, Chain *chain);
+
+/* At a freeze, with the barrier closed: the time of the last write. Later writes
+ * get a later one. */
+int64_t disk_freeze_clock (Disk *disk);
+
+/* Reads the snapshot whose layer is given. A frozen read: the bytes are those of
+ * the layer's instant, or -EIO when the layer is or became broken, also during the call. Short
+ * only at the end of the snapshot. Never blocks on a writer. -ESTALE when the layer
+ * has left the chain: a merge has put another in its place. */
+ssize_t disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_t offset);
+
+/* SEEK_DATA or SEEK_HOLE in the snapshot whose layer is given; errors as above, and
+ * -ENXIO, -EINVAL. */
+int64_t disk_seek_frozen (Disk *disk, Layer *layer, uint64_t offset, int whence);
+
+/* Copies the saved granules of one layer into its neighbour, for merge.h: those
+ * of from that to does not have (overwrite false), or all (overwrite true; then
+ * nobody reads these granules of to). Work goes in steps: copies at most n_granules
+ * granules from *position on, and moves *position; returns 1 when there may be more,
+ * 0 when all is done, or -errno. */
+int disk_merge_step (Disk *disk, Layer *from, Layer *to, bool overwrite, uint64_t n_granules,
+                     uint64_t *position);

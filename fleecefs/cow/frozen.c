@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The snapshot's side of the protocol: frozen reads. */
+#include "base/pause.h"
+#include "cow/disk-private.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* Bytes at the source that are read along when they lie between two runs that are
+ * wanted: a system call costs more. What is saved elsewhere overwrites them. */
+#define READ_OVER (32 * KIB)
+
+/* Granules that stand together in one overlay, or are zeros. */
+typedef struct
+{
+  Overlay *overlay; /* NULL: zeros */
+  uint64_t host_offset;
+  unsigned first, n; /* in the region */
+} Part;
+
+/* Where the granules of a piece are, and what keeps that true. */
+typedef struct
+{
+  Disk *disk;
+  Layer *layer;
+  Stripe *stripe;
+  Piece piece;
+  Chain *chain;      /* keeps the overlays of the parts open */
+  TrackerEntry read; /* its granules are at the source; registered when there are any */
+  unsigned n_parts;
+  Part parts[GRANULE_SET_MAX];
+} Frozen;
+
+/* Adds the runs of a word of one cluster, joined to the last part where they go on from it. */
+static void
+add_parts (Frozen *frozen, Overlay *overlay, uint64_t host_offset, unsigned w, uint32_t word)
+{
+  uint64_t granule = frozen->disk->geometry.granule;
+
+  while (word != 0)
+    {
+      unsigned bit = (unsigned) __builtin_ctz (word);
+      uint32_t rest = ~(word >> bit);
+      unsigned n = rest == 0 ? 32 : (unsigned) __builtin_ctz (rest);
+      Part part = { overlay, host_offset + bit * granule, w * 32 + bit, n };
+      Part *last = frozen->n_parts > 0 ? &frozen->parts[frozen->n_parts - 1] : NULL;
+
+      word &= ~(uint32_t) (((UINT64_C (1) << n) - 1) << bit);
+      if (last != NULL && last->overlay == overlay && last->first + last->n == part.first
+          && (overlay == NULL || last->host_offset + last->n * granule == part.host_offset))
+        last->n += n;
+      else
+        frozen->parts[frozen->n_parts++] = part;
+    }
+}
+
+/* Looks the piece up in the chain from the layer on: first who has it, then the source. */
+static void
+look_up (Frozen *frozen, unsigned first_layer) LOCK_REQUIRES (&frozen->stripe->lock)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  GranuleSet need = granule_set_range (frozen->piece.first, frozen->piece.n);
+  uint64_t cluster = frozen->piece.region * geometry->clusters_per_region;
+
+  for (unsigned w = 0; w < geometry->clusters_per_region; w++)
+    for (unsigned i = first_layer; i < frozen->chain->n_layers && need.words[w] != 0; i++)
+      {
+        Overlay *overlay = frozen->chain->layers[i]->overlay;
+        Qcow2Cluster mapping;
+
+        if (overlay == NULL)
+          continue;
+        mapping = overlay_lookup (overlay, cluster + w);
+        add_parts (frozen, overlay, mapping.host_offset, w, mapping.data & need.words[w]);
+        add_parts (frozen, NULL, 0, w, mapping.zero & need.words[w]);
+        need.words[w] &= ~(mapping.data | mapping.zero);
+      }
+  frozen->read = (TrackerEntry){ .region = frozen->piece.region, .granules = need };
+}
+
+/* Looks the piece up and, in the same critical section, registers the read of what
+ * is at the source: whoever saves these granules later waits for it. The chain too is
+ * taken under the lock: one taken before could lack a layer that has them. */
+static int
+frozen_begin (Frozen *frozen)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  int index, r = 0;
+
+  frozen->n_parts = 0;
+  PAUSE_POINT ("reader:begin");
+  lock_acquire (&frozen->stripe->lock);
+  for (;;)
+    {
+      frozen->chain = chain_ref (frozen->disk->chain);
+      index = chain_find (frozen->chain, frozen->layer);
+      if (index < 0)
+        r = -ESTALE;
+      else if (layer_is_broken (frozen->layer))
+        r = -EIO;
+      if (r < 0 || chain_prepared (frozen->chain, (unsigned) index, geometry, frozen->piece.region))
+        break;
+      lock_release (&frozen->stripe->lock);
+      r = chain_prepare (frozen->chain, (unsigned) index, geometry, frozen->piece.region, false);
+      lock_acquire (&frozen->stripe->lock);
+      if (r < 0)
+        break;
+      chain_unref (frozen->chain);
+    }
+  if (r == 0)
+    {
+      look_up (frozen, (unsigned) index);
+      if (!granule_set_is_empty (&frozen->read.granules))
+        stripe_begin_read (frozen->stripe, &frozen->read);
+    }
+  lock_release (&frozen->stripe->lock);
+  if (r < 0)
+    chain_unref (frozen->chain);
+  return r;
+}
+
+/* Ends the read at the source. Bytes that came from there count only when the layer
+ * was intact after they were read. */
+static int
+frozen_end_source (Frozen *frozen)
+{
+  bool broken = layer_is_broken (frozen->layer);
+
+  if (!granule_set_is_empty (&frozen->read.granules))
+    {
+      lock_acquire (&frozen->stripe->lock);
+      stripe_end_read (frozen->stripe, &frozen->read);
+      lock_release (&frozen->stripe->lock);
+    }
+  return broken ? -EIO : 0;
+}
+
+/* The bytes of the piece that granules first to first + n - 1 cover. */
+static uint64_t
+clip (const Frozen *frozen, unsigned first, unsigned n, uint64_t *out_end)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  uint64_t start = frozen->piece.region * geometry_region_size (geometry);
+
+  *out_end = units_min (start + (first + n) * geometry->granule,
+                        frozen->piece.offset + frozen->piece.length);
+  return units_max (start + first * geometry->granule, frozen->piece.offset);
+}
+
+static int
+read_source (Frozen *frozen, uint8_t *buffer)
+{
+  unsigned first = 0, n = granule_set_next_run (&frozen->read.granules, &first);
+
+  while (n > 0)
+    {
+      unsigned next = first + n, n_next;
+      uint64_t offset, end;
+      ssize_t got;
+
+      n_next = granule_set_next_run (&frozen->read.granules, &next);
+      if (n_next > 0 && (next - (first + n)) * frozen->disk->geometry.granule <= READ_OVER)
+        {
+          n = next + n_next - first;
+          continue;
+        }
+      offset = clip (frozen, first, n, &end);
+      got = source_read (frozen->disk->source, buffer + (offset - frozen->piece.offset),
+                         end - offset, offset);
+      if (got < 0)
+        return (int) got;
+      if ((uint64_t) got < end - offset)
+        {
+          if (layer_break (frozen->layer, LAYER_SOURCE_TOO_SMALL, 0))
+            frozen->disk->on_break (frozen->disk->on_break_data);
+          return -EIO;
+        }
+      first = next;
+      n = n_next;
+    }
+  return 0;
+}
+
+static int
+read_parts (Frozen *frozen, uint8_t *buffer)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  uint64_t start = frozen->piece.region * geometry_region_size (geometry);
+
+  for (unsigned i = 0; i < frozen->n_parts; i++)
+    {
+      const Part *part = &frozen->parts[i];
+      uint64_t end, offset = clip (frozen, part->first, part->n, &end);
+      uint8_t *to = buffer + (offset - frozen->piece.offset);
+      int r = 0;
+
+      if (part->overlay == NULL)
+        memset (to, 0, end - offset);
+      else
+        r = overlay_read (part->overlay, to, end - offset,
+                          part->host_offset + (offset - start - part->first * geometry->granule));
+      if (r < 0)
+        return r;
+    }
+  return 0;
+}
+
+static int
+read_piece (Frozen *frozen, uint8_t *buffer)
+{
+  int r = frozen_begin (frozen);
+  int r_end;
+
+  if (r < 0)
+    return r;
+  PAUSE_POINT ("reader:registered");
+  r = read_source (frozen, buffer);
+  PAUSE_POINT ("reader:read");
+  r_end = frozen_end_source (frozen);
+  if (r == 0)
+    r = r_end;
+  if (r == 0)
+    r = read_parts (frozen, buffer);
+  chain_unref (frozen->chain);
+  return r;
+}
+
+ssize_t
+disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_t offset)
+{
+  uint64_t start = offset;
+  uint64_t end = offset < layer->size ? offset + units_min (length, layer->size - offset) : offset;
+  Frozen frozen;
+
+  frozen.disk = disk;
+  frozen.layer = layer;
+  if (layer_is_broken (layer))
+    return -EIO;
+  while (offset < end)
+    {
+      int r;
+
+      frozen.piece = geometry_piece (&disk->geometry, offset, end);
+      frozen.stripe = tracker_stripe (disk->tracker, frozen.piece.region);
+      r = read_piece (&frozen, (uint8_t *) buffer + (offset - start));
+      if (r < 0)
+        return r;
+      offset += frozen.piece.length;
+    }
+  return (ssize_t) (end - start);
+}
+
+/* Takes the granules that are holes of the source out of *data. */
+static void
+subtract_holes (Frozen *frozen, GranuleSet *data)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  uint64_t start = frozen->piece.region * geometry_region_size (geometry);
+
+  for (unsigned first = 0, n; (n = granule_set_next_run (&frozen->read.granules, &first)) > 0;)
+    {
+      uint64_t n_bytes;
+      SourceExtent extent = source_extent (frozen->disk->source, start + first * geometry->granule,
+                                           n * geometry->granule, &n_bytes);
+      unsigned n_here
+          = (unsigned) (extent == SOURCE_HOLE ? n_bytes / geometry->granule
+                                              : units_div_up (n_bytes, geometry->granule));
+
+      if (extent == SOURCE_HOLE && n_here > 0)
+        {
+          GranuleSet hole = granule_set_range (first, n_here);
+
+          granule_set_subtract (data, &hole);
+        }
+      first += n_here > 0 ? n_here : 1;
+    }
+}
+
+/* The granules of the piece that are not zero as far as the chain and the source's extents tell. */
+static int
+data_of_piece (Frozen *frozen, GranuleSet *out_data)
+{
+  int r = frozen_begin (frozen);
+
+  if (r < 0)
+    return r;
+  *out_data = granule_set_range (frozen->piece.first, frozen->piece.n);
+  for (unsigned i = 0; i < frozen->n_parts; i++)
+    if (frozen->parts[i].overlay == NULL)
+      {
+        GranuleSet zero = granule_set_range (frozen->parts[i].first, frozen->parts[i].n);
+
+        granule_set_subtract (out_data, &zero);
+      }
+  subtract_holes (frozen, out_data);
+  r = frozen_end_source (frozen);
+  chain_unref (frozen->chain);
+  return r;
+}
+
+/* The first granule of the piece that is data, or that is a hole; false when none is. */
+static bool
+find_granule (const Frozen *frozen, const GranuleSet *data, int whence, unsigned *out_granule)
+{
+  for (unsigned i = frozen->piece.first; i < frozen->piece.first + frozen->piece.n; i++)
+    if (granule_set_has (data, i) == (whence == SEEK_DATA))
+      {
+        *out_granule = i;
+        return true;
+      }
+  return false;
+}
+
+int64_t
+disk_seek_frozen (Disk *disk, Layer *layer, uint64_t offset, int whence)
+{
+  Frozen frozen;
+
+  frozen.disk = disk;
+  frozen.layer = layer;
+  if (whence != SEEK_DATA && whence != SEEK_HOLE)
+    return -EINVAL;
+  if (offset >= layer->size)
+    return -ENXIO;
+  while (offset < layer->size)
+    {
+      GranuleSet data;
+      unsigned granule;
+      int r;
+
+      frozen.piece = geometry_piece (&disk->geometry, offset, layer->size);
+      frozen.stripe = tracker_stripe (disk->tracker, frozen.piece.region);
+      r = data_of_piece (&frozen, &data);
+      if (r < 0)
+        return r;
+      if (find_granule (&frozen, &data, whence, &granule))
+        {
+          uint64_t at = frozen.piece.region * geometry_region_size (&disk->geometry)
+                        + granule * disk->geometry.granule;
+
+          return (int64_t) units_max (at, offset);
+        }
+      offset += frozen.piece.length;
+    }
+  return whence == SEEK_HOLE ? (int64_t) layer->size : -ENXIO;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sets of the granules of one region.
+ *
+ * A region is the piece of a disk in which claims and frozen reads are tracked:
+ * 1 MiB or one cluster of 32 granules, whichever is larger, so at most 256
+ * granules. Word w, bit b of a set stands for granule 32 * w + b of the region,
+ * and word w for the region's cluster w.
+ */
+#pragma once
+
+#include "base/units.h"
+
+#define GRANULE_SET_WORDS 8
+#define GRANULE_SET_MAX (32 * GRANULE_SET_WORDS)
+
+typedef struct
+{
+  uint32_t words[GRANULE_SET_WORDS];
+} GranuleSet;
+
+/* Granules first to first + n - 1 of the region. */
+static inline GranuleSet
+granule_set_range (unsigned first, unsigned n)
+{
+  GranuleSet set = { 0 };
+
+  for (unsigned w = first / 32; n > 0; w++)
+    {
+      unsigned bit = first % 32;
+      unsigned here = n < 32 - bit ? n : 32 - bit;
+
+      set.words[w] = (UINT32_MAX >> (32 - here)) << bit;
+      first += here;
+      n -= here;
+    }
+  return set;
+}
+
+static inline bool
+granule_set_is_empty (const GranuleSet *set)
+{
+  uint32_t any = 0;
+
+  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
+    any |= set->words[w];
+  return any == 0;
+}
+
+static inline bool
+granule_set_overlaps (const GranuleSet *a, const GranuleSet *b)
+{
+  uint32_t any = 0;
+
+  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
+    any |= a->words[w] & b->words[w];
+  return any != 0;
+}
+
+static inline void
+granule_set_add (GranuleSet *set, const GranuleSet *more)
+{
+  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
+    set->words[w] |= more->words[w];
+}
+
+static inline void
+granule_set_subtract (GranuleSet *set, const GranuleSet *less)
+{
+  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
+    set->words[w] &= ~less->words[w];
+}
+
+static inline bool
+granule_set_has (const GranuleSet *set, unsigned granule)
+{
+  return (set->words[granule / 32] >> granule % 32 & 1) != 0;
+}
+
+/* The first run of members at or after *first. Returns its length and moves *first
+ * to its start; 0 when there is none. */
+static inline unsigned
+granule_set_next_run (const GranuleSet *set, unsigned *first)
+{
+  unsigned start = *first, end;
+
+  while (start < GRANULE_SET_MAX && !granule_set_has (set, start))
+    start = set->words[start / 32] >> start % 32 == 0 ? (start / 32 + 1) * 32 : start + 1;
+  for (end = start; end < GRANULE_SET_MAX && granule_set_has (set, end);)
+    end = end % 32 == 0 && set->words[end / 32] == UINT32_MAX ? end + 32 : end + 1;
+  *first = start;
+  return end - start;
+}
+
+/* How a disk is cut into granules, clusters and regions. Constant. */
+typedef struct
+{
+  uint64_t granule; /* bytes */
+  unsigned granules_per_region;
+  unsigned clusters_per_region;
+} Geometry;
+
+static inline Geometry
+geometry_new (uint64_t granule)
+{
+  unsigned granules = (unsigned) units_max (MIB / granule, 32);
+
+  return (Geometry){ granule, granules, granules / 32 };
+}
+
+/* Bytes in a region. */
+static inline uint64_t
+geometry_region_size (const Geometry *geometry)
+{
+  return geometry->granule * geometry->granules_per_region;
+}
+
+/* A byte range cut at the borders of regions: one piece of it. */
+typedef struct
+{
+  uint64_t region;
+  uint64_t offset, length; /* bytes, on the disk */
+  unsigned first, n;       /* the granules it touches, in the region */
+} Piece;
+
+/* The first piece of [offset, end), offset < end. */
+static inline Piece
+geometry_piece (const Geometry *geometry, uint64_t offset, uint64_t end)
+{
+  uint64_t region_size = geometry_region_size (geometry);
+  uint64_t region = offset / region_size;
+  uint64_t start = region * region_size;
+  uint64_t stop = units_min (end, start + region_size);
+  unsigned first = (unsigned) ((offset - start) / geometry->granule);
+
+  return (Piece){
+    .region = region,
+    .offset = offset,
+    .length = stop - offset,
+    .first = first,
+    .n = (unsigned) units_div_up (stop - start, geometry->granule) - first,
+  };
+}

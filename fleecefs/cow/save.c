@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copy before write: steps 2 to 5 of disk.h. */
+#include "base/pause.h"
+#include "cow/disk-private.h"
+
+/* One piece of a write on its way through the steps. */
+typedef struct
+{
+  Disk *disk;
+  Chain *chain;
+  Stripe *stripe;
+  uint64_t region;
+  GranuleSet range;    /* all granules of the piece */
+  GranuleSet given_up; /* granules whose copy failed: the write goes on without */
+  bool broke;          /* a snapshot broke for it */
+} Save;
+
+/* The granules of the piece that have no copy yet. */
+static GranuleSet
+not_saved (const Save *save)
+{
+  GranuleSet set = save->range;
+
+  granule_set_subtract (&set, &save->given_up);
+  chain_subtract_saved (save->chain, &save->disk->geometry, save->region, &set);
+  return set;
+}
+
+/* The case that must be fast: one look at the bits, one at a counter.
+ *
+ * The order matters. A frozen read is counted under stripe.lock together with its
+ * lookup; who published a granule did that under the same lock. So if we see the
+ * granule as saved, we also see the count of every read that found it not saved. */
+static bool
+is_saved_and_quiet (const Save *save)
+{
+  GranuleSet set = not_saved (save);
+
+  return granule_set_is_empty (&set) && atomic_load (&save->stripe->n_reads) == 0;
+}
+
+static int
+copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
+{
+  const Geometry *geometry = &save->disk->geometry;
+  Overlay *to = save->chain->layers[save->chain->receiver]->overlay;
+  uint64_t size = save->chain->layers[save->chain->wanted]->size;
+  GranuleSet zero, data = *claimed;
+  int r;
+
+  PAUSE_POINT ("writer:claimed");
+  *out_fault = LAYER_WRITE_FAILED;
+  r = overlay_prepare (to, save->region * geometry->clusters_per_region,
+                       geometry->clusters_per_region, true);
+  if (r == 0)
+    r = copy_granules (save->disk, save->stripe, to, size, save->region, claimed, &zero, out_fault);
+  if (r < 0)
+    return r;
+  PAUSE_POINT ("writer:copied");
+
+  granule_set_subtract (&data, &zero);
+  *out_fault = LAYER_WRITE_FAILED;
+  return copy_commit (save->disk, save->stripe, to, save->region, &data, &zero);
+}
+
+/* A copy failed. Breaking comes before the guest's write, so that a read that got
+ * the new bytes finds its layer broken. */
+static int
+settle_failure (Save *save, const GranuleSet *granules, LayerFault fault, int r)
+{
+  if (save->disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE)
+    return r;
+  if (chain_break (save->chain, &save->disk->geometry, save->region, granules, fault, -r))
+    save->broke = true;
+  granule_set_add (&save->given_up, granules);
+  return 0;
+}
+
+static int
+save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
+{
+  for (;;)
+    {
+      GranuleSet need = not_saved (save);
+      TrackerEntry claim = { .region = save->region };
+      LayerFault fault;
+      int r;
+
+      if (granule_set_is_empty (&need))
+        return 0;
+      claim.granules = stripe_unclaimed (save->stripe, save->region, &need);
+      if (granule_set_is_empty (&claim.granules))
+        {
+          stripe_wait (save->stripe);
+          continue;
+        }
+
+      stripe_claim (save->stripe, &claim);
+      lock_release (&save->stripe->lock);
+      r = copy_claimed (save, &claim.granules, &fault);
+      lock_acquire (&save->stripe->lock);
+      if (r < 0)
+        r = settle_failure (save, &claim.granules, fault, r);
+      stripe_end_claim (save->stripe, &claim);
+      if (r < 0)
+        return r;
+    }
+}
+
+static int
+save_piece (Save *save)
+{
+  int r = chain_prepare (save->chain, (unsigned) save->chain->wanted, &save->disk->geometry,
+                         save->region, false);
+
+  lock_acquire (&save->stripe->lock);
+  if (r < 0)
+    r = settle_failure (save, &save->range, LAYER_LOOKUP_FAILED, r);
+  if (r == 0)
+    r = save_claims (save);
+  if (r == 0)
+    {
+      lock_release (&save->stripe->lock);
+      PAUSE_POINT ("writer:published");
+      lock_acquire (&save->stripe->lock);
+      stripe_wait_reads (save->stripe, save->region, &save->range);
+    }
+  lock_release (&save->stripe->lock);
+  if (save->broke)
+    save->disk->on_break (save->disk->on_break_data);
+  return r;
+}
+
+int
+save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  int r = 0;
+
+  if (chain_is_idle (chain))
+    return 0;
+  end = units_min (end, chain->layers[chain->wanted]->size);
+  while (offset < end && r == 0)
+    {
+      Piece piece = geometry_piece (&disk->geometry, offset, end);
+      Save save = {
+        .disk = disk,
+        .chain = chain,
+        .stripe = tracker_stripe (disk->tracker, piece.region),
+        .region = piece.region,
+        .range = granule_set_range (piece.first, piece.n),
+      };
+
+      if (!is_saved_and_quiet (&save))
+        r = save_piece (&save);
+      offset += piece.length;
+    }
+  return r;
+}
