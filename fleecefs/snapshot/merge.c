@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "snapshot/merge.h"
+
+#include "base/fail.h"
+#include "snapshot/set-private.h"
+
+#include <errno.h>
+
+/* Granules between two looks at whether the merge is still wanted. */
+#define STEP_GRANULES 1024
+
+typedef struct
+{
+  Snapshots *set;
+  Level *older, *dead;
+  bool up; /* from older to dead */
+} Merge;
+
+/* --- dead and broken levels; all under verbs --- */
+
+static bool
+is_dead (Snapshots *set, const Level *level)
+{
+  bool dead;
+
+  lock_acquire (&set->lock);
+  dead = level->snapshot == NULL;
+  lock_release (&set->lock);
+  return dead;
+}
+
+/* The number of the oldest levels that are dead and that nobody reads through: before
+ * the first one whose snapshot lives and is intact. Living ones in between are broken. */
+static unsigned
+first_needed (Snapshots *set)
+{
+  unsigned i = 0;
+
+  lock_acquire (&set->lock);
+  while (i < set->levels->len)
+    {
+      const Level *level = set->levels->pdata[i];
+
+      if (level->snapshot != NULL && level_is_intact (level))
+        break;
+      i++;
+    }
+  lock_release (&set->lock);
+  return i;
+}
+
+static void
+take_out (Snapshots *set, Level *level) LOCK_REQUIRES (&set->verbs)
+{
+  lock_acquire (&set->lock);
+  g_ptr_array_remove (set->levels, level);
+  lock_release (&set->lock);
+  set_swap_chains (set);
+}
+
+/* Removes a level that has left the chains, with its directory. */
+static void
+discard (Snapshots *set, Level *level) LOCK_REQUIRES (&set->verbs)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!store_remove_layer (set->store, level->number, &error))
+    g_warning ("%s", error->message);
+  level_free (level);
+}
+
+static void
+drop_unneeded (Snapshots *set) LOCK_REQUIRES (&set->verbs)
+{
+  for (unsigned i = first_needed (set); i-- > 0;)
+    {
+      Level *level = set->levels->pdata[i];
+
+      if (is_dead (set, level))
+        {
+          take_out (set, level);
+          discard (set, level);
+        }
+    }
+}
+
+void
+merge_note_broken (Snapshots *set)
+{
+  for (unsigned i = 0; i < set->levels->len; i++)
+    {
+      Level *level = set->levels->pdata[i];
+      g_autoptr (StoreRecord) record = set_record (set, level);
+      g_autoptr (Snapshot) snapshot = NULL;
+      g_autoptr (GError) error = NULL;
+
+      if (level->fault_noted || record->name == NULL)
+        continue;
+      snapshot = snapshots_find_id (set, record->id);
+      if (snapshot == NULL)
+        continue;
+      record->broken = snapshot_dup_broken (snapshot);
+      if (record->broken == NULL)
+        continue;
+      level->fault_noted = true;
+      g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
+      if (!store_write_record (set->store, record, true, &error))
+        g_warning ("%s", error->message);
+    }
+}
+
+/* --- one merge --- */
+
+static uint64_t
+allocated (const Level *level)
+{
+  uint64_t sum = 0;
+
+  for (unsigned i = 0; i < level->n_disks; i++)
+    if (level->layers[i] != NULL && level->layers[i]->overlay != NULL)
+      sum += overlay_allocated (level->layers[i]->overlay);
+  return sum;
+}
+
+/* Up is possible when the disks and their sizes were the same: the overlay that stays must
+ * have the size of the snapshot that stays. */
+static bool
+same_sizes (const Level *a, const Level *b)
+{
+  for (unsigned i = 0; i < a->n_disks; i++)
+    if (a->layers[i] == NULL ? b->layers[i] != NULL : a->layers[i]->size != b->layers[i]->size)
+      return false;
+  return true;
+}
+
+/* The first dead level and the one before it, which is not dead. False when there is
+ * nothing to merge. */
+static bool
+find_merge (Snapshots *set, Merge *merge) LOCK_REQUIRES (&set->verbs)
+{
+  for (unsigned i = first_needed (set) + 1; i < set->levels->len; i++)
+    {
+      Level *dead = set->levels->pdata[i];
+      Level *older = set->levels->pdata[i - 1];
+
+      if (!is_dead (set, dead))
+        continue;
+      *merge = (Merge){ .set = set, .older = older, .dead = dead };
+      merge->up = same_sizes (older, dead) && allocated (older) < allocated (dead);
+
+      lock_acquire (&set->lock);
+      set->merging_into = !merge->up && i + 1 == set->levels->len ? older : NULL;
+      lock_release (&set->lock);
+      set_swap_chains (set);
+      return true;
+    }
+  return false;
+}
+
+static bool
+is_wanted (const Merge *merge)
+{
+  return !atomic_load (&merge->set->stop) && !is_dead (merge->set, merge->older);
+}
+
+static int
+merge_disk (const Merge *merge, unsigned disk)
+{
+  Layer *older = merge->older->layers[disk], *dead = merge->dead->layers[disk];
+  uint64_t position = 0;
+  int r;
+
+  if (older == NULL || older->overlay == NULL || dead->overlay == NULL)
+    return 0; /* nobody reads through it */
+  do
+    {
+      if (!is_wanted (merge))
+        return -ECANCELED;
+      r = disk_merge_step (merge->set->disks[disk], merge->up ? older : dead,
+                           merge->up ? dead : older, merge->up, STEP_GRANULES, &position);
+    }
+  while (r == 1);
+  return r;
+}
+
+/* The backing file of a level's overlays, after the levels have changed. */
+static bool
+relink (Snapshots *set, unsigned index, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  const Level *level = set->levels->pdata[index];
+
+  for (unsigned d = 0; d < set->n_disks; d++)
+    {
+      const char *format;
+      g_autofree char *name = set_backing (set, index, d, &format);
+      int r;
+
+      if (level->layers[d] == NULL || level->layers[d]->overlay == NULL)
+        continue;
+      r = overlay_set_backing (level->layers[d]->overlay, name, format);
+      if (r < 0)
+        return fail_errno (error, -r, "cannot write the header of an overlay of level %u",
+                           level->number);
+    }
+  return true;
+}
+
+/* The dead level's granules are all in the older one: take it out. */
+static bool
+finish_down (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  unsigned index;
+
+  if (!g_ptr_array_find (set->levels, merge->older, &index))
+    return fail (error, EIO, "a merge lost its level");
+  take_out (set, merge->dead);
+  if (!relink (set, index, error))
+    g_warning ("%s", (*error)->message);
+  g_clear_error (error);
+  discard (set, merge->dead);
+  return true;
+}
+
+/* The older level's granules are all in the dead one, which now takes over its snapshot. In the
+ * store that is one record: of two levels with one snapshot the newer one counts. */
+static bool
+finish_up (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  g_autoptr (StoreRecord) record = set_record (set, merge->older);
+  unsigned index;
+
+  if (!g_ptr_array_find (set->levels, merge->older, &index))
+    return fail (error, EIO, "a merge lost its level");
+  record->layer = merge->dead->number;
+  if (!store_write_record (set->store, record, true, error))
+    return false;
+
+  lock_acquire (&set->lock);
+  if (merge->older->snapshot != NULL)
+    {
+      merge->dead->snapshot = merge->older->snapshot;
+      merge->dead->snapshot->level = merge->dead;
+      merge->dead->fault_noted = merge->older->fault_noted;
+      merge->older->snapshot = NULL;
+    }
+  lock_release (&set->lock);
+  take_out (set, merge->older);
+  if (index > 0 && !relink (set, index - 1, error))
+    g_warning ("%s", (*error)->message);
+  g_clear_error (error);
+  discard (set, merge->older);
+  return true;
+}
+
+/* Returns false when it failed and a second try would too. */
+static bool
+run_merge (const Merge *merge)
+{
+  Snapshots *set = merge->set;
+  g_autoptr (GError) error = NULL;
+  bool ok = true;
+  int r = 0;
+
+  for (unsigned i = 0; i < set->n_disks && r == 0; i++)
+    r = merge_disk (merge, i);
+
+  lock_acquire (&set->verbs);
+  if (r == 0 && is_wanted (merge))
+    ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
+  else if (r < 0 && r != -ECANCELED)
+    ok = fail_errno (&error, -r, "reading or writing its overlays failed");
+  if (!ok)
+    g_warning ("cannot merge level %u of the store: %s", merge->dead->number, error->message);
+  if (set->merging_into != NULL)
+    {
+      lock_acquire (&set->lock);
+      set->merging_into = NULL;
+      lock_release (&set->lock);
+      set_swap_chains (set);
+    }
+  lock_release (&set->verbs);
+  return ok;
+}
+
+/* --- the thread --- */
+
+/* Waits for something to do. False: stop. */
+static bool
+wait_for_work (Snapshots *set)
+{
+  lock_acquire (&set->lock);
+  while (!set->something_died && !set->something_broke && !atomic_load (&set->stop))
+    lock_wait (&set->lock, &set->work);
+  set->something_died = set->something_broke = false;
+  lock_release (&set->lock);
+  return !atomic_load (&set->stop);
+}
+
+static void *
+work (void *data)
+{
+  Snapshots *set = data;
+
+  while (wait_for_work (set))
+    {
+      bool again = true;
+
+      while (again && !atomic_load (&set->stop))
+        {
+          Merge merge;
+
+          lock_acquire (&set->verbs);
+          merge_note_broken (set);
+          drop_unneeded (set);
+          again = find_merge (set, &merge);
+          lock_release (&set->verbs);
+          again = again && run_merge (&merge);
+        }
+    }
+  return NULL;
+}
+
+void
+merge_start (Snapshots *set)
+{
+  lock_acquire (&set->lock);
+  set->something_died = true; /* levels may have been dead since before */
+  lock_release (&set->lock);
+  set->has_worker = pthread_create (&set->worker, NULL, work, set) == 0;
+  if (!set->has_worker)
+    g_warning ("cannot start the background thread: removed snapshots keep their space");
+}
+
+void
+merge_stop (Snapshots *set)
+{
+  if (!set->has_worker)
+    return;
+  atomic_store (&set->stop, true);
+  lock_acquire (&set->lock);
+  pthread_cond_signal (&set->work);
+  lock_release (&set->lock);
+  pthread_join (set->worker, NULL);
+  set->has_worker = false;
+}

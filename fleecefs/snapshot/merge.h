@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The background thread of a set: gives back what removed snapshots kept.
+ *
+ * A dead level that no intact snapshot reads through is dropped. Any other is
+ * merged with its older neighbour, in the direction that copies less:
+ *
+ *     down   its granules go to the older level; then it leaves the chain
+ *     up     the older level's granules go to it; then it takes that level's snapshot
+ *            and the older level leaves the chain
+ *
+ * All the while the chain reads the same. Guests write on; when the dead level is
+ * the newest, new copies go to the level that will stay. A merge can end at any
+ * moment, also by a kill: it is done again from the start, which then finds most of it done.
+ *
+ * The thread also writes broken snapshots down, in the log and in the manifest.
+ */
+#pragma once
+
+#include "snapshot/snapshots.h"
+
+/* Starts the thread. */
+void merge_start (Snapshots *set);
+
+/* Ends it, leaving a merge undone. */
+void merge_stop (Snapshots *set);

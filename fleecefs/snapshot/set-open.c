@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Start and end of a set: images, store, the snapshots that are there. */
+#include "base/fail.h"
+#include "snapshot/merge.h"
+#include "snapshot/set-private.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_S INT64_C (1000000000)
+
+static int64_t
+to_ns (struct timespec ts)
+{
+  return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static int64_t
+mtime_of (const Source *source)
+{
+  struct stat st;
+
+  return source_stat (source, &st) == 0 ? to_ns (st.st_mtim) : 0;
+}
+
+/* Why what the store says of the source is not true any more, or NULL. A block
+ * device's node does not tell when its blocks changed. */
+static char *
+find_change (const StoreDisk *known, Source *source)
+{
+  if (known->size != source_size (source))
+    return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
+  if (!source_is_block (source) && known->mtime != mtime_of (source))
+    return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
+  return NULL;
+}
+
+/* Why the snapshots of this disk cannot be right, or NULL. */
+static char *
+find_damage (const Store *store, const StoreDisk *known, Source *source)
+{
+  if (known == NULL)
+    return NULL;
+  if (store_host_crashed (store))
+    return g_strdup ("the host went down while the image was mounted");
+  return store_was_clean (store) ? find_change (known, source) : NULL;
+}
+
+/* Where the disk's write clock goes on: later than any time it may have shown. */
+static int64_t
+first_write_time (const Store *store, const StoreDisk *known, Source *source)
+{
+  struct timespec now;
+  int64_t time;
+
+  if (known == NULL && !source_is_block (source))
+    return mtime_of (source);
+  clock_gettime (CLOCK_REALTIME, &now);
+  time = to_ns (now);
+  if (known == NULL)
+    return time;
+  if (store_was_clean (store))
+    {
+      g_autofree char *change = find_change (known, source);
+
+      if (change == NULL)
+        return known->write_time;
+    }
+  return MAX (time, MAX (known->write_time + 1, mtime_of (source)));
+}
+
+/* --- levels --- */
+
+static int
+find_disk (const Snapshots *set, const char *name)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    if (strcmp (set->names[i], name) == 0)
+      return (int) i;
+  return -1;
+}
+
+/* Opens one overlay of a level. One that cannot be opened is a broken layer. */
+static Layer *
+open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, char **out_damage)
+{
+  g_autofree char *name = store_overlay_name (image->disk);
+  g_autoptr (GError) error = NULL;
+  Overlay *overlay = NULL;
+  int dir_fd = store_open_layer (set->store, record->layer, &error);
+
+  if (dir_fd >= 0)
+    {
+      overlay = overlay_open (dir_fd, name, image->size, set->granule, &error);
+      close (dir_fd);
+    }
+  if (overlay == NULL && *out_damage == NULL)
+    *out_damage = g_strdup (error->message);
+  return layer_new (overlay, image->size, record->layer);
+}
+
+/* Breaks the snapshots of the levels up to this one: they read through it. */
+static void
+break_levels (Snapshots *set, unsigned n_levels, unsigned disk, const char *damage)
+{
+  for (unsigned i = 0; i < n_levels; i++)
+    {
+      Level *level = set->levels->pdata[i];
+
+      if (level->layers[disk] == NULL || layer_is_broken (level->layers[disk]))
+        continue;
+      layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+      if (level->snapshot != NULL && level->snapshot->broken_before == NULL)
+        level->snapshot->broken_before = g_strdup (damage);
+    }
+}
+
+static bool
+open_level (Snapshots *set, const StoreRecord *record, GError **error)
+{
+  Level *level = level_new (record->layer, set->n_disks);
+
+  g_ptr_array_add (set->levels, level);
+  if (record->name != NULL)
+    snapshot_new (set, level, record, 1);
+  for (unsigned i = 0; i < record->images->len; i++)
+    {
+      const StoreImage *image = record->images->pdata[i];
+      g_autofree char *damage = NULL;
+      int disk = find_disk (set, image->disk);
+
+      if (disk < 0)
+        return fail (error, EINVAL,
+                     "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
+                     store_path (set->store), image->disk);
+      level->layers[disk] = open_layer (set, record, image, &damage);
+      if (record->broken != NULL)
+        layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+      if (damage != NULL)
+        break_levels (set, set->levels->len, (unsigned) disk, damage);
+    }
+  level->fault_noted = record->broken != NULL;
+  return true;
+}
+
+static bool
+open_levels (Snapshots *set, char *const *damages, GError **error)
+{
+  g_autoptr (GPtrArray) records = store_read_records (set->store, error);
+
+  if (records == NULL)
+    return false;
+  for (unsigned i = 0; i < records->len; i++)
+    if (!open_level (set, records->pdata[i], error))
+      return false;
+  for (unsigned d = 0; d < set->n_disks; d++)
+    if (damages[d] != NULL)
+      break_levels (set, set->levels->len, d, damages[d]);
+  return true;
+}
+
+/* --- the set --- */
+
+static Snapshots *
+set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n_images)
+{
+  Snapshots *set = g_new0 (Snapshots, 1);
+
+  set->granule = config->granule;
+  set->max_snapshots = config->max_snapshots;
+  set->n_disks = n_images;
+  set->disks = g_new0 (Disk *, n_images);
+  set->names = g_new0 (char *, n_images + 1);
+  set->numbers = g_new0 (uint32_t, n_images);
+  for (unsigned i = 0; i < n_images; i++)
+    set->names[i] = g_strdup (images[i].name);
+  set->barrier = barrier_new ();
+  set->levels = g_ptr_array_new ();
+  set->by_name = g_hash_table_new (g_str_hash, g_str_equal);
+  set->by_id = g_hash_table_new (NULL, NULL);
+  lock_init (&set->verbs);
+  lock_init (&set->lock);
+  pthread_cond_init (&set->work, NULL);
+  return set;
+}
+
+static void
+set_free (Snapshots *set)
+{
+  GHashTableIter iter;
+  gpointer snapshot;
+
+  g_hash_table_iter_init (&iter, set->by_id);
+  while (g_hash_table_iter_next (&iter, NULL, &snapshot))
+    {
+      g_free (((Snapshot *) snapshot)->name);
+      g_free (((Snapshot *) snapshot)->broken_before);
+      g_free (snapshot);
+    }
+  g_hash_table_unref (set->by_id);
+  g_hash_table_unref (set->by_name);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    g_clear_pointer (&set->disks[i], disk_free);
+  g_ptr_array_set_free_func (set->levels, (GDestroyNotify) level_free);
+  g_ptr_array_unref (set->levels);
+  barrier_free (set->barrier);
+  pthread_cond_destroy (&set->work);
+  lock_clear (&set->lock);
+  lock_clear (&set->verbs);
+  g_strfreev (set->names);
+  g_free (set->numbers);
+  g_free (set->disks);
+  g_free (set);
+}
+
+static Disk *
+open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Source *source)
+{
+  const StoreDisk *known = store_find_disk (set->store, name);
+  DiskConfig disk_config = {
+    .barrier = set->barrier,
+    .granule = set->granule,
+    .copy = config->copy,
+    .on_cbw_error = config->on_cbw_error,
+    .write_time = first_write_time (set->store, known, source),
+    .on_break = set_note_break,
+    .on_break_data = set,
+  };
+
+  store_set_disk (set->store, name, source_path (source), source_size (source), mtime_of (source),
+                  disk_config.write_time);
+  return disk_new (source, &disk_config);
+}
+
+static bool
+open_sources (const SnapshotsImage *images, unsigned n, Source **sources, GError **error)
+{
+  for (unsigned i = 0; i < n; i++)
+    {
+      sources[i] = source_open (images[i].path, error);
+      if (sources[i] == NULL)
+        return false;
+    }
+  return true;
+}
+
+static bool
+open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *sources, GError **error)
+{
+  g_autofree char *beside = g_strconcat (source_path (sources[0]), ".fleece", NULL);
+
+  if (config->store == NULL && set->n_disks > 1)
+    return fail (error, EINVAL, "several images need a store; say where with -o store=DIR");
+  if (config->store == NULL && source_is_block (sources[0]))
+    return fail (error, EINVAL, "a block device needs a store; say where with -o store=DIR");
+  set->store = store_open (config->store != NULL ? config->store : beside, &set->granule, error);
+  return set->store != NULL;
+}
+
+/* Everything after the images are open and owned; takes them over. */
+static bool
+open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GError **error)
+{
+  g_autofree char **damage_of = g_new0 (char *, set->n_disks + 1);
+  bool ok;
+
+  if (!open_store (set, config, sources, error))
+    return false;
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      damage_of[i]
+          = find_damage (set->store, store_find_disk (set->store, set->names[i]), sources[i]);
+      set->disks[i] = open_disk (set, config, set->names[i], g_steal_pointer (&sources[i]));
+      set->numbers[i] = store_find_disk (set->store, set->names[i])->number;
+    }
+  ok = open_levels (set, damage_of, error);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    g_free (damage_of[i]);
+  if (!ok)
+    return false;
+  lock_acquire (&set->verbs);
+  set_swap_chains (set);
+  lock_release (&set->verbs);
+  return true;
+}
+
+Snapshots *
+snapshots_open (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n_images,
+                GError **error)
+{
+  g_autofree Source **sources = g_new0 (Source *, n_images);
+  Snapshots *set = set_new (config, images, n_images);
+  bool ok
+      = open_sources (images, n_images, sources, error) && open_rest (set, config, sources, error);
+
+  for (unsigned i = 0; i < n_images; i++)
+    source_close (sources[i]);
+  if (ok)
+    return set;
+  snapshots_abandon (set);
+  return NULL;
+}
+
+bool
+snapshots_start (Snapshots *set, GError **error)
+{
+  bool ok;
+
+  /* First what has been found broken, then "open": were it the other way round, a
+   * kill in between would make us forget that an image had been changed. */
+  lock_acquire (&set->verbs);
+  merge_note_broken (set);
+  ok = store_mark_open (set->store, error);
+  lock_release (&set->verbs);
+  if (ok)
+    merge_start (set);
+  return ok;
+}
+
+void
+snapshots_abandon (Snapshots *set)
+{
+  Store *store = set->store;
+
+  set_free (set);
+  if (store != NULL)
+    store_discard_new (store);
+}
+
+/* --- the end --- */
+
+static bool
+close_overlays (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  bool ok = true;
+
+  for (unsigned d = 0; d < set->n_disks; d++)
+    for (unsigned i = 0; i < set->levels->len; i++)
+      {
+        Level *level = set->levels->pdata[i];
+        g_autofree char *backing = NULL;
+        const char *format;
+        Overlay *overlay;
+
+        if (level->layers[d] == NULL || level->layers[d]->overlay == NULL)
+          continue;
+        backing = set_backing (set, i, d, &format);
+        overlay = layer_steal_overlay (level->layers[d]);
+        if (!overlay_close (overlay, backing, format, ok ? error : NULL))
+          ok = false;
+      }
+  return ok;
+}
+
+/* The sources are on disk, and what they look like then is what the next start expects. */
+static bool
+record_disks (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      int r = disk_flush (set->disks[i], false);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot sync image '%s'", source_path (source));
+      store_set_disk (set->store, set->names[i], source_path (source), source_size (source),
+                      mtime_of (source), to_ns (disk_write_time (set->disks[i])));
+    }
+  return true;
+}
+
+bool
+snapshots_close (Snapshots *set, GError **error)
+{
+  Store *store = set->store;
+  bool ok;
+
+  store_stop_serving (store);
+  merge_stop (set);
+  lock_acquire (&set->verbs);
+  merge_note_broken (set);
+  ok = close_overlays (set, error);
+  ok = record_disks (set, ok ? error : NULL) && ok;
+  lock_release (&set->verbs);
+
+  set_free (set);
+  if (ok)
+    ok = store_mark_clean (store, error);
+  store_free (store);
+  return ok;
+}

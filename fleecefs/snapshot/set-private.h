@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of the set share: snapshots.c (verbs and references),
+ * set-open.c (start and end) and merge.c (the background thread). */
+#pragma once
+
+#include "base/lock.h"
+#include "snapshot/level.h"
+
+struct _Snapshot
+{
+  /* constant */
+  Snapshots *set;
+  uint32_t id;
+  int64_t created;
+  char *broken_before; /* why it was broken when the set was opened, or NULL */
+
+  /* under the set's lock */
+  char *name;      /* NULL: removed */
+  unsigned n_refs; /* a name counts as one */
+  Level *level;    /* changes when a merge moves the snapshot */
+
+  /* constant; one for each disk */
+  struct
+  {
+    bool present;
+    uint64_t size;
+    int64_t mtime;
+  } images[];
+};
+
+struct _Snapshots
+{
+  /* constant after open */
+  Store *store;
+  Barrier *barrier;
+  uint64_t granule;
+  unsigned max_snapshots;
+  unsigned n_disks;
+  Disk **disks;
+  char **names;
+  uint32_t *numbers;
+
+  Lock verbs; /* see base/lock.h; the store, and every change of what stands below */
+
+  Lock lock;
+  GPtrArray *levels;   /* Level *, oldest first; changed under verbs and lock */
+  GHashTable *by_name; /* char * to Snapshot *, those with a name */
+  GHashTable *by_id;   /* uint32 to Snapshot *, all that live */
+  Level *merging_into; /* see level_build_chain(); changed under verbs and lock */
+
+  /* the background thread */
+  pthread_t worker;
+  bool has_worker;
+  pthread_cond_t work;  /* a snapshot died or broke, or stop; with lock */
+  bool something_died;  /* under lock */
+  bool something_broke; /* under lock */
+  atomic_bool stop;
+};
+
+/* A snapshot of the level with n_refs references, entered in the set's tables; takes over
+ * name and broken_before. */
+Snapshot *snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned n_refs);
+
+/* The record of a level as it is now. */
+StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set->verbs);
+
+/* The name and format of the backing file that a level's overlay of a disk has: the
+ * overlay of the next level, or the source. A new string. */
+char *set_backing (Snapshots *set, unsigned level_index, unsigned disk, const char **out_format)
+    LOCK_REQUIRES (&set->verbs);
+
+/* Replaces the chains of all disks at one instant by those of the set's levels. */
+void set_swap_chains (Snapshots *set) LOCK_REQUIRES (&set->verbs);
+
+/* Tells the background thread that a layer broke; a DiskBreakFunc. */
+void set_note_break (void *set);
+
+/* Writes the snapshots that broke since the last call down, in the log and in the manifest. */
+void merge_note_broken (Snapshots *set) LOCK_REQUIRES (&set->verbs);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The set of snapshots over all disks: what the verbs of the tree do.
+ *
+ * The set owns the store, the disks and the chains. A snapshot is a name, an
+ * instant, and for each disk a layer of its chain. It lives as long as it has a
+ * name or somebody holds a reference (an open file); after that the layers are
+ * dropped or merged by a background thread (merge.h).
+ *
+ * All functions may be called from any thread. create, remove and rename write
+ * the manifest before they return, and exclude each other.
+ */
+#pragma once
+
+#include "cow/disk.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+typedef struct _Snapshots Snapshots;
+typedef struct _Snapshot Snapshot;
+
+#define SNAPSHOTS_NAME_MAX 200 /* bytes */
+
+typedef struct
+{
+  const char *name; /* of the disk in the tree */
+  const char *path; /* of the image */
+} SnapshotsImage;
+
+typedef struct
+{
+  const char *store;         /* directory, or NULL for IMAGE.fleece beside a single image */
+  uint64_t granule;          /* bytes: 4k to 64k, a power of two; 0: the store's, 4k in a new one */
+  unsigned max_snapshots;    /* at least 1 */
+  DiskCopyMethod copy;       /* see cow/disk.h */
+  DiskCbwError on_cbw_error; /* see cow/disk.h */
+} SnapshotsConfig;
+
+/* Opens the images (owned from here on), then the store, and brings back the
+ * snapshots. Starts no thread: may be followed by fork(). On failure nothing was
+ * created or changed. */
+Snapshots *snapshots_open (const SnapshotsConfig *config, const SnapshotsImage *images,
+                           unsigned n_images, GError **error);
+
+/* Marks the store open and starts the background thread. */
+bool snapshots_start (Snapshots *set, GError **error);
+
+/* Ends the background thread, closes overlays, sources and the store clean.
+ * Returns false if something could not be made clean (the set is freed all the
+ * same; the next open will know). */
+bool snapshots_close (Snapshots *set, GError **error);
+
+/* Frees after a start that failed before snapshots_start(): a store that this
+ * process made is removed again, an older one is left as it was. */
+void snapshots_abandon (Snapshots *set);
+
+/* The disks, numbered from 0 in the order of the command line. */
+unsigned snapshots_n_disks (const Snapshots *set);
+Disk *snapshots_disk (const Snapshots *set, unsigned disk);
+const char *snapshots_disk_name (const Snapshots *set, unsigned disk);
+/* A small number that the disk has in this store for ever; from 1. */
+uint32_t snapshots_disk_number (const Snapshots *set, unsigned disk);
+/* The directory of the store. */
+const char *snapshots_store_path (const Snapshots *set);
+/* The file system of the store. Returns 0 or -errno. */
+struct statvfs;
+int snapshots_statvfs (const Snapshots *set, struct statvfs *out);
+
+/* Freezes all disks at one instant under a new name. Returns 0 or -errno: -EINVAL
+ * (leading dot, empty, '/'), -ENAMETOOLONG, -EILSEQ (not UTF-8, control characters),
+ * -EEXIST, -EMLINK (max_snapshots), -ENOSPC, -EDQUOT, -EIO. On success *out, if
+ * not NULL, is a new reference. */
+int snapshots_create (Snapshots *set, const char *name, Snapshot **out);
+
+/* Takes the name away; files that are open stay readable. Returns 0, -ENOENT, or an
+ * error of the manifest, and then nothing has changed. */
+int snapshots_remove (Snapshots *set, const char *name);
+
+/* Gives a snapshot another name. Returns 0, -ENOENT, -EEXIST (never replaces), the
+ * name errors of snapshots_create(), or an error of the manifest. */
+int snapshots_rename (Snapshots *set, const char *from, const char *to);
+
+/* A new reference to the snapshot of that name or id, the newest one, or NULL.
+ * By id it is also found when it has lost its name and is still referenced. */
+Snapshot *snapshots_find (Snapshots *set, const char *name);
+Snapshot *snapshots_find_id (Snapshots *set, uint32_t id);
+Snapshot *snapshots_latest (Snapshots *set);
+
+/* The named snapshot with the smallest id greater than id, as a new reference, or
+ * NULL: for listings that stay right while the set changes. */
+Snapshot *snapshots_next (Snapshots *set, uint32_t id);
+
+/* The number of named snapshots. */
+unsigned snapshots_count (Snapshots *set);
+
+/* References. */
+Snapshot *snapshot_ref (Snapshot *snapshot);
+void snapshot_unref (Snapshot *snapshot);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Snapshot, snapshot_unref)
+
+/* Greater than 0, never used again, the same after a remount. */
+uint32_t snapshot_id (const Snapshot *snapshot);
+/* A copy of the name; NULL when it has been removed. */
+char *snapshot_dup_name (Snapshot *snapshot);
+/* The moment of the freeze. */
+struct timespec snapshot_created (const Snapshot *snapshot);
+/* Why it is broken, as a new string, or NULL when it is right. */
+char *snapshot_dup_broken (Snapshot *snapshot);
+
+/* One disk of the snapshot. has_disk: false for a disk that was added later; the
+ * others may be called only when it is true. */
+bool snapshot_has_disk (const Snapshot *snapshot, unsigned disk);
+uint64_t snapshot_size (const Snapshot *snapshot, unsigned disk);
+struct timespec snapshot_mtime (const Snapshot *snapshot, unsigned disk);
+
+/* Reads the frozen bytes. Returns the number of bytes, short only at the end of
+ * the file, or -errno: -EIO when the snapshot is or became broken. */
+ssize_t snapshot_read (Snapshot *snapshot, unsigned disk, void *buffer, size_t length,
+                       uint64_t offset);
+
+/* lseek(2) with SEEK_DATA or SEEK_HOLE. Returns the offset or -errno (-ENXIO at or
+ * after the end). Zero blocks are holes; blocks are granules. */
+int64_t snapshot_seek (Snapshot *snapshot, unsigned disk, uint64_t offset, int whence);
