@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Going into the background. All that can fail was done before, in the process that
+ * the user sees; what is left for the child is to answer. The parent waits for
+ * the answer, so that "fleecefs ... && mkdir MNT/x" works. */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+typedef struct
+{
+  pid_t child; /* 0 in the child itself */
+  int pipe;    /* for the child's last words: where it writes, and the parent reads */
+} Daemon;
+
+/* Forks; no thread may exist. The child is then a daemon: its own session, in /, standard
+ * streams at /dev/null, messages to the system's log. */
+bool daemon_fork (Daemon *daemon, GError **error);
+
+/* Blocks until the mount is answered as the root of our file system. Fails when the child
+ * is gone before, with its last words if it left any; before is what stat(2) said of the
+ * mountpoint before the mount. */
+bool daemon_await (const Daemon *daemon, const char *mountpoint, const struct stat *before,
+                   GError **error);
+
+/* In the child: says why it ends, to the log and to a parent that still waits. */
+void daemon_last_words (const Daemon *daemon, const char *words);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/file-verbs.h"
+
+#include "fs/live-file.h"
+#include "fs/reply.h"
+#include "fs/snapshot-file.h"
+#include "fs/status.h"
+#include "fs/verbs.h"
+
+void
+file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
+{
+  Tree *tree = verbs_tree (req);
+  g_auto (TreeNode) node = { .kind = TREE_ROOT };
+  int result = tree_find (tree, number, &node);
+
+  if (result < 0)
+    {
+      reply_result (req, result);
+      return;
+    }
+  switch (node.kind)
+    {
+    case TREE_LIVE_FILE:
+      live_file_open (req, fi);
+      return;
+    case TREE_SNAPSHOT_FILE:
+    case TREE_LATEST_FILE:
+      snapshot_file_open (req, &node, fi);
+      return;
+    case TREE_STATUS_FILE:
+      status_open (req, tree_set (tree), fi);
+      return;
+    case TREE_ROOT:
+    case TREE_LIVE_DIR:
+    case TREE_LATEST_DIR:
+    case TREE_OWN_DIR:
+    case TREE_SNAPSHOT_DIR:
+      break;
+    }
+  reply_result (req, -EISDIR);
+}
+
+void
+file_verbs_read (fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                 struct fuse_file_info *fi)
+{
+  Disk *disk = tree_live_disk (verbs_tree (req), number);
+
+  if (disk != NULL)
+    live_file_read (req, disk, size, offset);
+  else if (tree_is_frozen (number))
+    snapshot_file_read (req, size, offset, fi);
+  else
+    status_read (req, size, offset, fi);
+}
+
+void
+file_verbs_write (fuse_req_t req, fuse_ino_t number, const char *buffer, size_t size, off_t offset,
+                  struct fuse_file_info *fi)
+{
+  Disk *disk = tree_live_disk (verbs_tree (req), number);
+
+  (void) fi;
+  if (disk != NULL)
+    live_file_write (req, disk, buffer, size, offset);
+  else
+    reply_result (req, tree_refusal (number));
+}
+
+void
+file_verbs_release (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
+{
+  if (tree_live_disk (verbs_tree (req), number) != NULL)
+    reply_result (req, 0);
+  else if (tree_is_frozen (number))
+    snapshot_file_release (req, fi);
+  else
+    status_release (req, fi);
+}
+
+void
+file_verbs_fsync (fuse_req_t req, fuse_ino_t number, int data_only, struct fuse_file_info *fi)
+{
+  Disk *disk = tree_live_disk (verbs_tree (req), number);
+
+  (void) fi;
+  if (disk != NULL)
+    live_file_fsync (req, disk, data_only != 0);
+  else
+    reply_result (req, 0);
+}
+
+void
+file_verbs_fallocate (fuse_req_t req, fuse_ino_t number, int mode, off_t offset, off_t length,
+                      struct fuse_file_info *fi)
+{
+  Disk *disk = tree_live_disk (verbs_tree (req), number);
+
+  (void) fi;
+  if (disk != NULL)
+    live_file_fallocate (req, disk, mode, offset, length);
+  else
+    reply_result (req, tree_refusal (number));
+}
+
+void
+file_verbs_lseek (fuse_req_t req, fuse_ino_t number, off_t offset, int whence,
+                  struct fuse_file_info *fi)
+{
+  Disk *disk = tree_live_disk (verbs_tree (req), number);
+
+  if (disk != NULL)
+    live_file_lseek (req, disk, offset, whence);
+  else if (tree_is_frozen (number))
+    snapshot_file_lseek (req, offset, whence, fi);
+  else
+    reply_result (req, -EINVAL); /* the status file: nothing to find */
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/live-file.h"
+
+#include "base/scratch.h"
+#include "fs/reply.h"
+
+#include <glib.h>
+#include <unistd.h>
+
+void
+live_file_open (fuse_req_t req, struct fuse_file_info *fi)
+{
+  fi->fh = 0;
+  fuse_compat_reply_open_live (req, fi); /* nothing to undo if it is not taken */
+}
+
+void
+live_file_read (fuse_req_t req, Disk *disk, size_t size, off_t offset)
+{
+  void *buffer = scratch_get (SCRATCH_REPLY);
+
+  if (buffer == NULL || offset < 0)
+    reply_result (req, buffer == NULL ? -ENOMEM : -EINVAL);
+  else
+    reply_bytes (req, buffer,
+                 disk_read (disk, buffer, MIN (size, SCRATCH_SIZE), (uint64_t) offset));
+}
+
+void
+live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset)
+{
+  if (offset < 0)
+    reply_result (req, -EINVAL);
+  else
+    reply_written (req, disk_write (disk, buffer, size, (uint64_t) offset));
+}
+
+void
+live_file_fsync (fuse_req_t req, Disk *disk, bool data_only)
+{
+  reply_result (req, disk_flush (disk, data_only));
+}
+
+void
+live_file_fallocate (fuse_req_t req, Disk *disk, int mode, off_t offset, off_t length)
+{
+  if (offset < 0 || length <= 0)
+    reply_result (req, -EINVAL);
+  else
+    reply_result (req, disk_allocate (disk, mode, (uint64_t) offset, (uint64_t) length));
+}
+
+static int64_t
+seek (Source *source, uint64_t offset, SourceExtent wanted)
+{
+  uint64_t size = source_size (source);
+
+  if (offset >= size)
+    return -ENXIO;
+  while (offset < size)
+    {
+      uint64_t length = 0;
+
+      if (source_extent (source, offset, size - offset, &length) == wanted)
+        return (int64_t) offset;
+      if (length == 0) /* cut off since */
+        break;
+      offset += length;
+    }
+  return wanted == SOURCE_HOLE ? (int64_t) size : -ENXIO; /* the end counts as a hole */
+}
+
+void
+live_file_lseek (fuse_req_t req, Disk *disk, off_t offset, int whence)
+{
+  if (whence != SEEK_DATA && whence != SEEK_HOLE)
+    reply_result (req, -EINVAL);
+  else if (offset < 0)
+    reply_result (req, -ENXIO);
+  else
+    reply_offset (req, seek (disk_source (disk), (uint64_t) offset,
+                             whence == SEEK_DATA ? SOURCE_DATA : SOURCE_HOLE));
+}
+
+int
+live_file_set (Disk *disk, const struct stat *wanted, int to_set)
+{
+  if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+    return -EPERM;
+  if (to_set & FUSE_SET_ATTR_SIZE) /* the kernel may add the times that truncate(2) sets */
+    return wanted->st_size < 0 ? -EINVAL : disk_truncate (disk, (uint64_t) wanted->st_size);
+  if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))
+    return -EPERM;
+  return 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The live file: what the guest has open. Reads and writes go to the disk (cow/disk.h)
+ * and never through the kernel's page cache, so that a freeze misses nothing.
+ *
+ * The handlers reply. There is no handle: the node's number says which disk.
+ */
+#pragma once
+
+#include "cow/disk.h"
+#include "fs/fuse-compat.h"
+
+/* Opens, always for direct I/O and parallel writes. */
+void live_file_open (fuse_req_t req, struct fuse_file_info *fi);
+
+/* read, write: short only at the end of the disk, or after an error that came when
+ * some bytes were done. Direct I/O shows a short count to the caller. */
+void live_file_read (fuse_req_t req, Disk *disk, size_t size, off_t offset);
+void live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset);
+
+/* fsync and fdatasync. */
+void live_file_fsync (fuse_req_t req, Disk *disk, bool data_only);
+
+/* fallocate: grow, punch, zero; old bytes are preserved first. */
+void live_file_fallocate (fuse_req_t req, Disk *disk, int mode, off_t offset, off_t length);
+
+/* SEEK_DATA and SEEK_HOLE, as the source has them. */
+void live_file_lseek (fuse_req_t req, Disk *disk, off_t offset, int whence);
+
+/* truncate; every other attribute is the image's: -EPERM. Returns 0 or -errno and
+ * does not reply: the caller sends the new attributes. */
+int live_file_set (Disk *disk, const struct stat *wanted, int to_set);

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/places.h"
+
+#include "base/fail.h"
+#include "fs/mountpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void
+places_free (Places *places)
+{
+  for (unsigned i = 0; i < places->n_images; i++)
+    {
+      g_free ((char *) places->images[i].name);
+      free ((char *) places->images[i].path);
+    }
+  g_free (places->images);
+  g_free (places->store);
+  free (places->mountpoint);
+  g_free (places);
+}
+
+/* True when inner is outer or lies in it. Both are absolute and resolved. */
+static bool
+is_within (const char *inner, const char *outer)
+{
+  size_t length = strlen (outer);
+
+  if (strcmp (outer, "/") == 0)
+    return true;
+  return strncmp (inner, outer, length) == 0 && (inner[length] == '\0' || inner[length] == '/');
+}
+
+static bool
+is_same_file (const struct stat *a, const struct stat *b)
+{
+  if (S_ISBLK (a->st_mode) && S_ISBLK (b->st_mode))
+    return a->st_rdev == b->st_rdev; /* one device may have many nodes */
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static bool
+look_at_image (const char *path, struct stat *out, GError **error)
+{
+  if (stat (path, out) != 0)
+    return fail_errno (error, errno, "cannot open the image '%s'", path);
+  if (S_ISDIR (out->st_mode))
+    return fail (error, EISDIR, "'%s' is a directory; give a disk image or a block device", path);
+  if (!S_ISREG (out->st_mode) && !S_ISBLK (out->st_mode))
+    return fail (error, EINVAL,
+                 "'%s' is neither a regular file nor a block device; give a disk image", path);
+  return true;
+}
+
+static bool
+resolve_images (Places *places, const Options *options, GError **error)
+{
+  g_autofree struct stat *stats = g_new (struct stat, options->images->len);
+
+  places->images = g_new0 (SnapshotsImage, options->images->len);
+  for (guint i = 0; i < options->images->len; i++)
+    {
+      const Image *image = options->images->pdata[i];
+
+      if (!look_at_image (image->path, &stats[i], error))
+        return false;
+      for (guint other = 0; other < i; other++)
+        if (is_same_file (&stats[other], &stats[i]))
+          return fail (error, EINVAL, "'%s' is the same disk as '%s'; name it once", image->path,
+                       ((const Image *) options->images->pdata[other])->path);
+      places->images[i].name = g_strdup (image->name);
+      places->n_images = i + 1;
+      places->images[i].path = realpath (image->path, NULL);
+      if (places->images[i].path == NULL)
+        return fail_errno (error, errno, "cannot open the image '%s'", image->path);
+    }
+  if (options->store == NULL && S_ISBLK (stats[0].st_mode))
+    return fail (error, EINVAL,
+                 "'%s' is a block device, and beside it is no place for snapshots; "
+                 "give -o store=DIR",
+                 places->images[0].path);
+  return true;
+}
+
+/* The store may not be there yet: then its parent is resolved. */
+static char *
+resolve_store (const Places *places, const Options *options)
+{
+  g_autofree char *parent = NULL;
+  g_autofree char *base = NULL;
+  char *resolved;
+  char *store;
+
+  if (options->store == NULL)
+    return g_strconcat (places->images[0].path, ".fleece", NULL);
+  resolved = realpath (options->store, NULL);
+  if (resolved == NULL)
+    {
+      parent = g_path_get_dirname (options->store);
+      base = g_path_get_basename (options->store);
+      resolved = realpath (parent, NULL);
+      if (resolved == NULL) /* opening the store will say what is missing */
+        return g_canonicalize_filename (options->store, NULL);
+      store = g_canonicalize_filename (base, resolved);
+    }
+  else
+    store = g_strdup (resolved);
+  free (resolved);
+  return store;
+}
+
+static bool
+check_apart (const Places *places, GError **error)
+{
+  for (unsigned i = 0; i < places->n_images; i++)
+    {
+      const char *image = places->images[i].path;
+
+      if (strcmp (image, places->store) == 0)
+        return fail (error, EINVAL, "'%s' is both image and store; give another -o store=DIR",
+                     image);
+      if (is_within (image, places->store))
+        return fail (error, EINVAL,
+                     "the image '%s' lies in the store '%s'; move it, or give another -o store=DIR",
+                     image, places->store);
+      if (is_within (image, places->mountpoint))
+        return fail (error, EINVAL,
+                     "the image '%s' lies under the mountpoint '%s' and would be hidden by it; "
+                     "give another mountpoint",
+                     image, places->mountpoint);
+    }
+  if (is_within (places->mountpoint, places->store))
+    return fail (error, EINVAL, "the mountpoint '%s' lies in the store '%s'; give another one",
+                 places->mountpoint, places->store);
+  if (is_within (places->store, places->mountpoint))
+    return fail (error, EINVAL,
+                 "the store '%s' lies under the mountpoint '%s' and would be hidden by it; "
+                 "give another one",
+                 places->store, places->mountpoint);
+  return true;
+}
+
+Places *
+places_resolve (const Options *options, GError **error)
+{
+  g_autoptr (Places) places = g_new0 (Places, 1);
+
+  if (!resolve_images (places, options, error))
+    return NULL;
+  places->store = resolve_store (places, options);
+  places->mountpoint = mountpoint_resolve (options->mountpoint, error);
+  if (places->mountpoint == NULL || !check_apart (places, error)
+      || !mountpoint_check_free (places->mountpoint, &places->before_mount, error))
+    return NULL;
+  return g_steal_pointer (&places);
+}

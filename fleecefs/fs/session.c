@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/session.h"
+
+#include "base/fail.h"
+#include "fs/capture.h"
+#include "fs/usage.h"
+#include "fs/verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEVICE "/dev/fuse"
+
+struct _Session
+{
+  struct fuse_session *fuse;
+  Verbs verbs;
+  bool mounted;
+  bool signals;
+};
+
+bool
+session_check_device (GError **error)
+{
+  struct stat st;
+
+  if (stat (DEVICE, &st) == 0)
+    return true;
+  if (errno == ENOENT)
+    return fail (error, ENOENT, "there is no " DEVICE "; load it by modprobe fuse");
+  return fail_errno (error, errno, "cannot look at " DEVICE);
+}
+
+Session *
+session_new (Options *options, GError **error)
+{
+  g_autoptr (Session) session = g_new0 (Session, 1);
+  g_autofree char *text = NULL;
+  Capture capture;
+
+  session->verbs.threads = options->threads;
+  session->verbs.max_read = options->max_read;
+  capture_begin (&capture);
+  session->fuse = fuse_session_new (&options->fuse, &verbs_operations, sizeof verbs_operations,
+                                    &session->verbs);
+  text = capture_end (&capture);
+  if (session->fuse == NULL)
+    {
+      g_autofree char *line = capture_last_line (text);
+
+      usage_fail (error, "%s", *line != '\0' ? line : "libfuse refuses the options");
+      return NULL;
+    }
+  fputs (text, stderr); /* with -d: libfuse says its version */
+  return g_steal_pointer (&session);
+}
+
+void
+session_free (Session *session)
+{
+  if (session == NULL)
+    return;
+  session_unmount (session);
+  if (session->signals)
+    fuse_remove_signal_handlers (session->fuse);
+  if (session->fuse != NULL)
+    fuse_session_destroy (session->fuse);
+  g_free (session);
+}
+
+/* What to do about a mount that was refused. */
+static const char *
+mount_advice (const char *line)
+{
+  if (strstr (line, "fusermount3") != NULL && strstr (line, "No such file") != NULL)
+    return "; install fusermount3 (the package fuse3), or run as root";
+  if (strstr (line, "Operation not permitted") != NULL
+      || strstr (line, "Permission denied") != NULL)
+    return "; run as root, or see that you may use " DEVICE;
+  return "";
+}
+
+bool
+session_mount (Session *session, Tree *tree, const char *mountpoint, GError **error)
+{
+  g_autofree char *text = NULL;
+  g_autofree char *line = NULL;
+  Capture capture;
+
+  session->verbs.tree = tree;
+  if (fuse_set_signal_handlers (session->fuse) != 0)
+    return fail (error, EIO, "cannot set signal handlers");
+  session->signals = true;
+
+  capture_begin (&capture);
+  session->mounted = fuse_session_mount (session->fuse, mountpoint) == 0;
+  text = capture_end (&capture);
+  if (session->mounted)
+    {
+      fputs (text, stderr);
+      return true;
+    }
+  line = capture_last_line (text);
+  return fail (error, EIO, "cannot mount on '%s': %s%s", mountpoint,
+               *line != '\0' ? line : "libfuse does not say why", mount_advice (line));
+}
+
+void
+session_leave (Session *session)
+{
+  int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+
+  /* The number stays in use: libfuse closes it when it unmounts. */
+  if (null < 0)
+    close (fuse_session_fd (session->fuse));
+  else
+    {
+      dup2 (null, fuse_session_fd (session->fuse));
+      close (null);
+    }
+  fuse_remove_signal_handlers (session->fuse);
+  session->signals = false;
+}
+
+bool
+session_serve (Session *session, GError **error)
+{
+  int result = fuse_compat_loop (session->fuse, session->verbs.threads);
+
+  if (result >= 0) /* unmounted, or the number of a signal */
+    return true;
+  return fail_errno (error, -result, "the connection to the kernel failed");
+}
+
+void
+session_unmount (Session *session)
+{
+  if (session->mounted)
+    fuse_session_unmount (session->fuse);
+  session->mounted = false;
+}
+
+static void
+stop_signals (int how)
+{
+  sigset_t set;
+
+  sigemptyset (&set);
+  sigaddset (&set, SIGTERM);
+  sigaddset (&set, SIGINT);
+  sigaddset (&set, SIGHUP);
+  pthread_sigmask (how, &set, NULL);
+}
+
+void
+session_block_signals (void)
+{
+  stop_signals (SIG_BLOCK);
+}
+
+void
+session_unblock_signals (void)
+{
+  stop_signals (SIG_UNBLOCK);
+}

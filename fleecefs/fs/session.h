@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The connection to the kernel: from the words of the mount options to the unmount.
+ *
+ * The calling sequence:
+ *
+ *     session_new          judges the mount options; nothing is touched
+ *     session_mount        /dev/fuse or fusermount3; requests wait from here on
+ *     (fork; in the parent session_leave)
+ *     session_serve        blocks until umount, fusermount3 -u or a signal
+ *     session_unmount      the mount is gone, whatever ended the loop
+ *     session_free
+ *
+ * From session_mount() to session_free() SIGTERM, SIGINT and SIGHUP end the loop
+ * (unless they were ignored before) and do nothing else.
+ */
+#pragma once
+
+#include "fs/options.h"
+#include "fs/tree.h"
+
+typedef struct _Session Session;
+
+/* Takes the options for libfuse. A usage error (usage.h) when libfuse does not know one. */
+Session *session_new (Options *options, GError **error);
+
+/* Unmounts if need be, and frees. NULL is allowed. */
+void session_free (Session *session);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Session, session_free)
+
+/* Fails when mounting cannot work on this system: no /dev/fuse. Touches nothing. */
+bool session_check_device (GError **error);
+
+/* Mounts on an absolute path. The tree must outlive the loop. Starts no thread. */
+bool session_mount (Session *session, Tree *tree, const char *mountpoint, GError **error);
+
+/* In the parent of a fork: gives up its share of the connection, so that the mount dies
+ * with the child and not later, and takes the signals back to normal. session_unmount()
+ * still works. */
+void session_leave (Session *session);
+
+/* Answers requests until the end. Fails with what ended it but for an unmount or a signal. */
+bool session_serve (Session *session, GError **error);
+
+/* Unmounts if the mount is still there, and disconnects. */
+void session_unmount (Session *session);
+
+/* Keeps SIGTERM, SIGINT and SIGHUP from threads that are started between block and
+ * unblock: only the thread of the loop may get them, else the loop would not notice. */
+void session_block_signals (void);
+void session_unblock_signals (void);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/snapshot-file.h"
+
+#include "base/scratch.h"
+#include "fs/reply.h"
+
+#include <unistd.h>
+
+typedef struct
+{
+  Snapshot *snapshot;
+  unsigned disk;
+} Handle;
+
+static Handle *
+handle_of (const struct fuse_file_info *fi)
+{
+  return (Handle *) (uintptr_t) fi->fh;
+}
+
+static void
+handle_free (Handle *handle)
+{
+  snapshot_unref (handle->snapshot);
+  g_free (handle);
+}
+
+static bool
+is_broken (Snapshot *snapshot)
+{
+  g_autofree char *reason = snapshot_dup_broken (snapshot);
+
+  return reason != NULL;
+}
+
+void
+snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info *fi)
+{
+  Handle *handle;
+
+  if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0)
+    {
+      reply_result (req, -EROFS);
+      return;
+    }
+  handle = g_try_new (Handle, 1);
+  if (handle == NULL)
+    {
+      reply_result (req, -ENOMEM);
+      return;
+    }
+  *handle = (Handle){ .snapshot = snapshot_ref (node->snapshot), .disk = node->disk };
+  fi->fh = (uintptr_t) handle;
+  fi->keep_cache = !is_broken (node->snapshot);
+  if (fuse_reply_open (req, fi) < 0) /* then no release will come */
+    handle_free (handle);
+}
+
+void
+snapshot_file_read (fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+  const Handle *handle = handle_of (fi);
+  void *buffer = scratch_get (SCRATCH_REPLY);
+
+  /* The kernel takes a short reply to a cached read for the end of the file and fills
+   * up with zeros. So a request that is too large (init asked for none) must fail. */
+  if (size > SCRATCH_SIZE || offset < 0)
+    reply_result (req, -EIO);
+  else if (buffer == NULL)
+    reply_result (req, -ENOMEM);
+  else
+    reply_bytes (req, buffer,
+                 snapshot_read (handle->snapshot, handle->disk, buffer, size, (uint64_t) offset));
+}
+
+void
+snapshot_file_lseek (fuse_req_t req, off_t offset, int whence, struct fuse_file_info *fi)
+{
+  const Handle *handle = handle_of (fi);
+
+  if (whence != SEEK_DATA && whence != SEEK_HOLE)
+    reply_result (req, -EINVAL);
+  else if (offset < 0)
+    reply_result (req, -ENXIO);
+  else
+    reply_offset (req, snapshot_seek (handle->snapshot, handle->disk, (uint64_t) offset, whence));
+}
+
+void
+snapshot_file_release (fuse_req_t req, struct fuse_file_info *fi)
+{
+  handle_free (handle_of (fi));
+  reply_result (req, 0);
+}

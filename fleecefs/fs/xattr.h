@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Extended attributes. There is one, on snapshots' directories and files, and it is
+ * not listed, so that no backup program copies it:
+ *
+ *     user.fleecefs.state     "ok", or "broken: REASON"
+ *
+ * The handlers exist even where they only refuse: an ENOSYS would be remembered
+ * by the kernel.
+ */
+#pragma once
+
+#include "fs/fuse-compat.h"
+
+/* The value, ENODATA for any other name or node, ERANGE when it does not fit. */
+void xattr_get (fuse_req_t req, fuse_ino_t number, const char *name, size_t size);
+
+/* The empty list. */
+void xattr_list (fuse_req_t req, fuse_ino_t number, size_t size);
+
+/* Refused: EROFS in snapshots, EPERM elsewhere. */
+void xattr_set (fuse_req_t req, fuse_ino_t number, const char *name, const char *value, size_t size,
+                int flags);
+void xattr_remove (fuse_req_t req, fuse_ino_t number, const char *name);
