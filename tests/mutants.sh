@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Takes one safeguard at a time out of the engine, builds test-race with that, and demands
+# that it fails: a test of a race that a broken engine passes would be worth nothing.
+#
+# A mutant is a file and a perl expression that changes it. One that does not change its
+# file, or does not compile, is a failure of this test.
+
+# shellcheck disable=SC2016 # the dollars in the expressions are perl's
+
+set -u
+
+: "${CC:?}" "${TEST_COMPILE:?}" "${TEST_LIBS:?}" "${top_srcdir:?}" "${top_builddir:?}"
+export CK_DEFAULT_TIMEOUT=10 CK_FORK=yes
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+n_bad=0
+
+# Builds test-race with the given object in place of the library's own.
+build()
+{
+    # The words of the commands are meant to be split.
+    # shellcheck disable=SC2086
+    (cd "$top_builddir" &&
+        $CC $TEST_COMPILE -o "$dir/test-race" "$top_srcdir/tests/test-race.c" "$@" $TEST_LIBS)
+}
+
+# NAME CASE FILE EXPRESSION: what is taken out, which case must notice, where, how.
+mutant()
+{
+    perl -0pe "$4" "$top_srcdir/fleecefs/$3" >"$dir/mutant.c"
+    if cmp -s "$top_srcdir/fleecefs/$3" "$dir/mutant.c"; then
+        echo "FAILED: $1: the expression changes nothing in $3"
+        n_bad=$((n_bad + 1))
+    elif ! build "$dir/mutant.c" 2>"$dir/log"; then
+        echo "FAILED: $1: does not compile"
+        cat "$dir/log"
+        n_bad=$((n_bad + 1))
+    elif CK_RUN_CASE="$2" "$dir/test-race" >"$dir/log" 2>&1; then
+        echo "FAILED: $1: $2 did not notice"
+        cat "$dir/log"
+        n_bad=$((n_bad + 1))
+    else
+        echo "ok: $1: noticed by $2"
+    fi
+}
+
+if ! build 2>"$dir/log" || ! "$dir/test-race" >>"$dir/log" 2>&1; then
+    echo "FAILED: test-race as it is"
+    cat "$dir/log"
+    exit 1
+fi
+
+mutant 'no wait for frozen reads (step 5)' reader-first cow/save.c \
+    's/stripe_wait_reads \([^;]*\);//'
+mutant 'the wait comes before publishing (steps 4 and 5 swapped)' reader-before-publish cow/save.c \
+    's/(      )(stripe_wait_reads \([^;]*\);)//; my $w = $2;
+     s/(lock_acquire \(&save->stripe->lock\);\n)(  if \(r < 0\)\n    r = settle)/$1  $w\n$2/'
+mutant 'a saved granule is written without a look at the readers' second-writer cow/save.c \
+    's/ && atomic_load \(&save->stripe->n_reads\) == 0//'
+mutant 'the claims of others are not looked at' claim cow/tracker.c \
+    's/if \(claim->region == region\)/if (claim->region != region)/'
+mutant 'a reader takes the chain before the lock' mkdir-while-reader-begins cow/frozen.c \
+    's/  PAUSE_POINT \("reader:begin"\);/  Chain *early = chain_ref (frozen->disk->chain);\n$&/;
+     s/frozen->chain = chain_ref \(frozen->disk->chain\);/frozen->chain = early;/'
+mutant 'a reader looks up and registers in two steps' lookup-and-registration cow/frozen.c \
+    's/      look_up \(frozen, \(unsigned\) index\);/$&\n      lock_release (&frozen->stripe->lock);\n      PAUSE_POINT ("reader:looked-up");\n      lock_acquire (&frozen->stripe->lock);/'
+mutant 'mkdir does not drain the writers' mkdir-drains cow/barrier.c \
+    's/while \(!is_empty \(barrier\)\)/while (0 \&\& !is_empty (barrier))/'
+mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \
+    's/if \(!atomic_load \(&barrier->closed\)\)/if (1)/'
+
+[ "$n_bad" -eq 0 ]

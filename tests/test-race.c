@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The races that the protocol excludes, forced.
+ *
+ * Each test brings its threads to the worst moment with pause points and then looks
+ * at bytes. Where the engine must make a thread wait, the test waits for either of
+ * two events: the thread waits, or it has come to where it can do harm. In the
+ * second case it is let do the harm, so that wrong bytes fail the test, not an
+ * order of events.
+ *
+ * tests/mutants.sh takes one safeguard at a time out of the engine and demands that
+ * a test here fails.
+ */
+#include "base/pause.h"
+#include "snapshot/snapshots.h"
+#include "test-util.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GRANULE 4096
+#define DISK_SIZE (256 * 1024)
+#define OLD 'o'
+#define NEW 'n'
+
+/* The granule in question; a truncate cuts the disk there. */
+#define PLACE (40 * GRANULE)
+
+static Snapshots *set;
+
+static void
+open_set (void)
+{
+  g_autoptr (GError) error = NULL;
+  SnapshotsConfig config = { .max_snapshots = 10, .copy = DISK_COPY_BOUNCE };
+  SnapshotsImage image = { .name = "vm.img", .path = test_path ("vm.img") };
+  g_autofree char *bytes = g_malloc (DISK_SIZE);
+
+  memset (bytes, OLD, DISK_SIZE);
+  ck_assert (g_file_set_contents (image.path, bytes, DISK_SIZE, NULL));
+  set = snapshots_open (&config, &image, 1, &error);
+  ck_assert_msg (set != NULL && snapshots_start (set, &error), "%s", error ? error->message : "");
+}
+
+static void
+close_set (void)
+{
+  g_autoptr (GError) error = NULL;
+
+  ck_assert_msg (snapshots_close (set, &error), "%s", error ? error->message : "");
+}
+
+/* --- what threads do --- */
+
+typedef enum
+{
+  WRITE_DATA,
+  WRITE_ZERO,
+  WRITE_PUNCH,
+  WRITE_TRUNCATE,
+  N_WRITES,
+} Write;
+
+/* Changes the granule at PLACE in one of the ways. */
+static void *
+change (void *data)
+{
+  Disk *disk = snapshots_disk (set, 0);
+  char bytes[GRANULE];
+
+  switch (*(Write *) data)
+    {
+    case WRITE_DATA:
+      memset (bytes, NEW, sizeof bytes);
+      ck_assert_int_eq (disk_write (disk, bytes, sizeof bytes, PLACE), sizeof bytes);
+      break;
+    case WRITE_ZERO:
+      ck_assert_int_eq (disk_allocate (disk, FALLOC_FL_ZERO_RANGE, PLACE, GRANULE), 0);
+      break;
+    case WRITE_PUNCH:
+      ck_assert_int_eq (
+          disk_allocate (disk, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PLACE, GRANULE), 0);
+      break;
+    case WRITE_TRUNCATE:
+      ck_assert_int_eq (disk_truncate (disk, PLACE), 0);
+      break;
+    case N_WRITES:
+      break;
+    }
+  return NULL;
+}
+
+typedef struct
+{
+  const char *snapshot;
+  char bytes[GRANULE];
+  ssize_t n;
+} Read;
+
+static void *
+read_place (void *data)
+{
+  Read *read = data;
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
+
+  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, PLACE);
+  return NULL;
+}
+
+static void
+mkdir_ (const char *name)
+{
+  ck_assert_int_eq (snapshots_create (set, name, NULL), 0);
+}
+
+static void *
+mkdir_thread (void *name)
+{
+  mkdir_ (name);
+  return NULL;
+}
+
+static pthread_t
+start (void *(*function) (void *), void *data)
+{
+  pthread_t thread;
+
+  ck_assert_int_eq (pthread_create (&thread, NULL, function, data), 0);
+  return thread;
+}
+
+static void
+join (pthread_t thread)
+{
+  ck_assert_int_eq (pthread_join (thread, NULL), 0);
+}
+
+static bool
+is_all (const char *bytes, char c)
+{
+  for (int i = 0; i < GRANULE; i++)
+    if (bytes[i] != c)
+      return false;
+  return true;
+}
+
+static void
+assert_frozen (const Read *read)
+{
+  ck_assert_int_eq (read->n, GRANULE);
+  ck_assert_msg (is_all (read->bytes, OLD), "the snapshot's reader got new bytes");
+}
+
+static void
+assert_snapshot_is_old (const char *name)
+{
+  Read again = { .snapshot = name };
+
+  read_place (&again);
+  assert_frozen (&again);
+}
+
+/* A writer is on its way; it must not get past the reader that stands at a point.
+ * Ends both. */
+static void
+let_them_meet (pthread_t writer, pthread_t reader, const char *reader_point, const Read *read)
+{
+  bool waits
+      = strcmp (pause_wait_either ("tracker:wait", "writer:before-source"), "tracker:wait") == 0;
+
+  if (!waits)
+    {
+      pause_release ("writer:before-source");
+      join (writer);
+    }
+  pause_release (reader_point);
+  join (reader);
+  if (waits)
+    {
+      pause_wait_reached ("writer:before-source");
+      pause_release ("writer:before-source");
+      join (writer);
+    }
+  pause_release ("tracker:wait");
+  assert_frozen (read);
+  assert_snapshot_is_old (read->snapshot);
+}
+
+/* --- the tests; their loops go over Write --- */
+
+static const char *const chain_of_three[] = { "oldest", "middle", "newest" };
+
+static void
+make_snapshots (unsigned n)
+{
+  for (unsigned i = 0; i < n; i++)
+    mkdir_ (chain_of_three[i]);
+}
+
+/* The bug of 2018: "not saved" is found, and the write is through before the read. */
+static void
+reader_first (unsigned n_snapshots, Write write, bool mkdir_between)
+{
+  Read read = { .snapshot = "oldest" };
+  pthread_t reader, writer;
+
+  make_snapshots (n_snapshots);
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+  if (mkdir_between)
+    mkdir_ ("between");
+
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  writer = start (change, &write);
+  let_them_meet (writer, reader, "reader:registered", &read);
+}
+
+START_TEST (test_reader_first) { reader_first (1, _i, false); }
+END_TEST
+
+START_TEST (test_reader_first_oldest_of_three) { reader_first (3, _i, false); }
+END_TEST
+
+START_TEST (test_reader_first_mkdir_between) { reader_first (1, _i, true); }
+END_TEST
+
+/* The reader comes after the copy and before it is published: steps 4 and 5 in order. */
+START_TEST (test_reader_before_publish)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i;
+  pthread_t reader, writer;
+
+  make_snapshots (3);
+  pause_arm ("writer:copied");
+  writer = start (change, &write);
+  pause_wait_reached ("writer:copied");
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  pause_release ("writer:copied");
+  let_them_meet (writer, reader, "reader:registered", &read);
+}
+END_TEST
+
+/* A second writer finds the granule saved by a first one that still waits. */
+START_TEST (test_second_writer_waits_too)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i;
+  pthread_t reader, first, second;
+
+  make_snapshots (1);
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+  pause_watch ("tracker:wait");
+  first = start (change, &(Write){ WRITE_DATA });
+  pause_wait_reached ("tracker:wait");
+  pause_release ("tracker:wait");
+
+  /* Whichever of the two passes first is held at writer:before-source. */
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  second = start (change, &write);
+  if (strcmp (pause_wait_either ("tracker:wait", "writer:before-source"), "tracker:wait") != 0)
+    {
+      pause_release ("writer:before-source");
+      join (second);
+      pause_release ("reader:registered");
+      join (reader);
+      join (first);
+    }
+  else
+    {
+      pause_release ("reader:registered");
+      join (reader);
+      pause_wait_reached ("writer:before-source");
+      pause_release ("writer:before-source");
+      join (first);
+      join (second);
+    }
+  pause_release ("tracker:wait");
+  assert_frozen (&read);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* The reader has found "not saved"; only registered in the same breath does that hold. */
+START_TEST (test_writer_between_lookup_and_registration)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i;
+  pthread_t reader, writer;
+
+  make_snapshots (1);
+  pause_arm ("reader:looked-up");
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  if (strcmp (pause_wait_either ("reader:looked-up", "reader:registered"), "reader:looked-up") == 0)
+    {
+      change (&write);
+      pause_release ("reader:looked-up");
+      pause_wait_reached ("reader:registered");
+      pause_release ("reader:registered");
+      join (reader);
+    }
+  else
+    {
+      pause_watch ("tracker:wait");
+      writer = start (change, &write);
+      pause_wait_reached ("tracker:wait");
+      pause_release ("tracker:wait");
+      pause_release ("reader:registered");
+      join (reader);
+      join (writer);
+      pause_release ("reader:looked-up");
+    }
+  assert_frozen (&read);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* One writer has claimed the granule and not read it yet; another must not write it. */
+START_TEST (test_claim_is_waited_for)
+{
+  Write write = _i;
+  pthread_t first, second;
+
+  make_snapshots (1);
+  pause_arm ("writer:claimed");
+  first = start (change, &(Write){ WRITE_DATA });
+  pause_wait_reached ("writer:claimed");
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  second = start (change, &write);
+  if (strcmp (pause_wait_either ("tracker:wait", "writer:before-source"), "tracker:wait") != 0)
+    {
+      pause_release ("writer:before-source");
+      join (second);
+      pause_release ("writer:claimed");
+      join (first);
+    }
+  else
+    {
+      pause_release ("writer:claimed");
+      pause_wait_reached ("writer:before-source");
+      pause_release ("writer:before-source");
+      join (first);
+      join (second);
+    }
+  pause_release ("tracker:wait");
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* A reader has begun; a new snapshot becomes the receiver and gets the granule. */
+START_TEST (test_mkdir_while_reader_begins)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i;
+  pthread_t reader;
+
+  make_snapshots (1);
+  pause_arm ("reader:begin");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:begin");
+  mkdir_ ("newer");
+  change (&write);
+  pause_release ("reader:begin");
+  join (reader);
+  assert_frozen (&read);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* A write is past its copies when mkdir comes: it is in the snapshot, for ever, or
+ * not at all. */
+START_TEST (test_mkdir_drains_writers)
+{
+  Read before = { .snapshot = "new" }, after = { .snapshot = "new" };
+  Write write = _i;
+  pthread_t writer, maker;
+  bool waits;
+
+  make_snapshots (1);
+  pause_arm ("writer:before-source");
+  writer = start (change, &write);
+  pause_wait_reached ("writer:before-source");
+
+  pause_watch ("barrier:closing");
+  pause_arm ("mkdir:closed");
+  maker = start (mkdir_thread, (void *) "new");
+  waits = strcmp (pause_wait_either ("barrier:closing", "mkdir:closed"), "barrier:closing") == 0;
+  if (!waits)
+    {
+      pause_release ("mkdir:closed");
+      join (maker);
+      read_place (&before);
+    }
+  pause_release ("writer:before-source");
+  join (writer);
+  if (waits)
+    {
+      pause_wait_reached ("mkdir:closed");
+      pause_release ("mkdir:closed");
+      join (maker);
+      read_place (&before);
+    }
+  pause_release ("barrier:closing");
+  change (&(Write){ write == WRITE_TRUNCATE ? WRITE_DATA : write });
+  read_place (&after);
+  ck_assert_int_eq (after.n, before.n);
+  ck_assert_mem_eq (after.bytes, before.bytes, (size_t) before.n);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* While mkdir has the barrier closed, a write that comes is not in the snapshot. */
+START_TEST (test_write_during_mkdir)
+{
+  Write write = _i;
+  pthread_t writer, maker;
+
+  pause_arm ("mkdir:closed");
+  maker = start (mkdir_thread, (void *) "new");
+  pause_wait_reached ("mkdir:closed");
+  pause_watch ("barrier:blocked");
+  pause_arm ("writer:before-source");
+  writer = start (change, &write);
+  if (strcmp (pause_wait_either ("barrier:blocked", "writer:before-source"), "barrier:blocked")
+      != 0)
+    {
+      pause_release ("mkdir:closed");
+      join (maker);
+      pause_release ("writer:before-source");
+      join (writer);
+    }
+  else
+    {
+      pause_release ("mkdir:closed");
+      join (maker);
+      pause_wait_reached ("writer:before-source");
+      pause_release ("writer:before-source");
+      join (writer);
+    }
+  pause_release ("barrier:blocked");
+  assert_snapshot_is_old ("new");
+}
+END_TEST
+
+static Suite *
+race_suite (void)
+{
+  const struct
+  {
+    const char *name;
+    const TTest *test;
+  } cases[] = {
+    { "reader-first", test_reader_first },
+    { "reader-first-oldest-of-three", test_reader_first_oldest_of_three },
+    { "reader-first-mkdir-between", test_reader_first_mkdir_between },
+    { "reader-before-publish", test_reader_before_publish },
+    { "second-writer", test_second_writer_waits_too },
+    { "lookup-and-registration", test_writer_between_lookup_and_registration },
+    { "claim", test_claim_is_waited_for },
+    { "mkdir-while-reader-begins", test_mkdir_while_reader_begins },
+    { "mkdir-drains", test_mkdir_drains_writers },
+    { "write-during-mkdir", test_write_during_mkdir },
+  };
+  Suite *suite = suite_create ("race");
+
+  for (gsize i = 0; i < G_N_ELEMENTS (cases); i++)
+    {
+      TCase *tcase = test_case (suite, cases[i].name, 0);
+
+      tcase_add_checked_fixture (tcase, open_set, close_set);
+      tcase_add_loop_test (tcase, cases[i].test, 0, N_WRITES);
+    }
+  return suite;
+}
+
+int
+main (void)
+{
+  return test_main (race_suite ());
+}
