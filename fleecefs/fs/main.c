@@ -80,6 +80,7 @@ serve (Session *session, Snapshots *set, GError **error)
   g_autoptr (GError) close_error = NULL;
   bool ok;
 
+  snapshots_set_broken_func (set, session_drop_pages, session);
   session_block_signals ();
   ok = snapshots_start (set, error);
   session_unblock_signals ();

@@ -138,6 +138,23 @@ session_serve (Session *session, GError **error)
 }
 
 void
+session_drop_pages (Snapshot *snapshot, void *data)
+{
+  const Session *session = data;
+  const Tree *tree = session->verbs.tree;
+
+  for (unsigned i = 0; i < snapshots_n_disks (tree_set (tree)); i++)
+    {
+      TreeNode file = { .kind = TREE_SNAPSHOT_FILE, .disk = i, .snapshot = snapshot };
+      TreeNode latest = { .kind = TREE_LATEST_FILE, .disk = i, .snapshot = snapshot };
+
+      /* ENOENT: the kernel does not know the node, so it has no pages. */
+      fuse_lowlevel_notify_inval_inode (session->fuse, tree_number (tree, &file), 0, 0);
+      fuse_lowlevel_notify_inval_inode (session->fuse, tree_number (tree, &latest), 0, 0);
+    }
+}
+
+void
 session_unmount (Session *session)
 {
   if (session->mounted)

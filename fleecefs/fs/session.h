@@ -41,6 +41,10 @@ void session_leave (Session *session);
 /* Answers requests until the end. Fails with what ended it but for an unmount or a signal. */
 bool session_serve (Session *session, GError **error);
 
+/* Has the kernel forget the pages of a snapshot that broke; a SnapshotsBrokenFunc, session is
+ * a Session. Not from the thread of a request. */
+void session_drop_pages (Snapshot *snapshot, void *session);
+
 /* Unmounts if the mount is still there, and disconnects. */
 void session_unmount (Session *session);
 

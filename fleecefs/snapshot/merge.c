@@ -84,9 +84,11 @@ drop_unneeded (Snapshots *set) LOCK_REQUIRES (&set->verbs)
     }
 }
 
-void
+GPtrArray *
 merge_note_broken (Snapshots *set)
 {
+  GPtrArray *broken = g_ptr_array_new_with_free_func ((GDestroyNotify) snapshot_unref);
+
   for (unsigned i = 0; i < set->levels->len; i++)
     {
       Level *level = set->levels->pdata[i];
@@ -106,7 +108,9 @@ merge_note_broken (Snapshots *set)
       g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
       if (!store_write_record (set->store, record, true, &error))
         g_warning ("%s", error->message);
+      g_ptr_array_add (broken, g_steal_pointer (&snapshot));
     }
+  return broken;
 }
 
 /* --- one merge --- */
@@ -307,13 +311,16 @@ work (void *data)
 
       while (again && !atomic_load (&set->stop))
         {
+          g_autoptr (GPtrArray) broken = NULL;
           Merge merge;
 
           lock_acquire (&set->verbs);
-          merge_note_broken (set);
+          broken = merge_note_broken (set);
           drop_unneeded (set);
           again = find_merge (set, &merge);
           lock_release (&set->verbs);
+          for (unsigned i = 0; set->on_broken != NULL && i < broken->len; i++)
+            set->on_broken (broken->pdata[i], set->on_broken_data);
           again = again && run_merge (&merge);
         }
     }

@@ -11,10 +11,16 @@
 
 #define NS_PER_S INT64_C (1000000000)
 
+/* The latest time that the write clock starts with (the year 2230): files and manifests can
+ * claim any, and it has to go on from there. */
+#define TIME_MAX (INT64_MAX - INT64_C (1000000000) * NS_PER_S)
+
 static int64_t
 to_ns (struct timespec ts)
 {
-  return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+  int64_t seconds = CLAMP (ts.tv_sec, -TIME_MAX / NS_PER_S, TIME_MAX / NS_PER_S);
+
+  return seconds * NS_PER_S + ts.tv_nsec;
 }
 
 static int64_t
@@ -66,9 +72,9 @@ first_write_time (const Store *store, const StoreDisk *known, Source *source)
       g_autofree char *change = find_change (known, source);
 
       if (change == NULL)
-        return known->write_time;
+        return MIN (known->write_time, TIME_MAX);
     }
-  return MAX (time, MAX (known->write_time + 1, mtime_of (source)));
+  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, mtime_of (source)));
 }
 
 /* --- levels --- */
@@ -264,7 +270,7 @@ static bool
 open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GError **error)
 {
   g_autofree char **damage_of = g_new0 (char *, set->n_disks + 1);
-  bool ok;
+  bool ok = true;
 
   if (!open_store (set, config, sources, error))
     return false;
@@ -273,9 +279,18 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
       damage_of[i]
           = find_damage (set->store, store_find_disk (set->store, set->names[i]), sources[i]);
       set->disks[i] = open_disk (set, config, set->names[i], g_steal_pointer (&sources[i]));
-      set->numbers[i] = store_find_disk (set->store, set->names[i])->number;
     }
-  ok = open_levels (set, damage_of, error);
+  for (unsigned i = 0; i < set->n_disks && ok; i++)
+    {
+      const StoreDisk *known = store_find_disk (set->store, set->names[i]);
+
+      if (known == NULL)
+        ok = fail (error, ENOSPC, "the store '%s' has no number left for a disk '%s'",
+                   store_path (set->store), set->names[i]);
+      else
+        set->numbers[i] = known->number;
+    }
+  ok = ok && open_levels (set, damage_of, error);
   for (unsigned i = 0; i < set->n_disks; i++)
     g_free (damage_of[i]);
   if (!ok)
@@ -292,15 +307,24 @@ snapshots_open (const SnapshotsConfig *config, const SnapshotsImage *images, uns
 {
   g_autofree Source **sources = g_new0 (Source *, n_images);
   Snapshots *set = set_new (config, images, n_images);
-  bool ok
-      = open_sources (images, n_images, sources, error) && open_rest (set, config, sources, error);
+  bool ok;
 
+  if (config->store != NULL)
+    store_await_closing (config->store); /* its owner also has the images */
+  ok = open_sources (images, n_images, sources, error) && open_rest (set, config, sources, error);
   for (unsigned i = 0; i < n_images; i++)
     source_close (sources[i]);
   if (ok)
     return set;
   snapshots_abandon (set);
   return NULL;
+}
+
+void
+snapshots_set_broken_func (Snapshots *set, SnapshotsBrokenFunc func, void *data)
+{
+  set->on_broken = func;
+  set->on_broken_data = data;
 }
 
 bool
@@ -311,7 +335,7 @@ snapshots_start (Snapshots *set, GError **error)
   /* First what has been found broken, then "open": were it the other way round, a
    * kill in between would make us forget that an image had been changed. */
   lock_acquire (&set->verbs);
-  merge_note_broken (set);
+  g_ptr_array_unref (merge_note_broken (set));
   ok = store_mark_open (set->store, error);
   lock_release (&set->verbs);
   if (ok)
@@ -380,7 +404,7 @@ snapshots_close (Snapshots *set, GError **error)
   store_stop_serving (store);
   merge_stop (set);
   lock_acquire (&set->verbs);
-  merge_note_broken (set);
+  g_ptr_array_unref (merge_note_broken (set));
   ok = close_overlays (set, error);
   ok = record_disks (set, ok ? error : NULL) && ok;
   lock_release (&set->verbs);

@@ -51,6 +51,8 @@ struct _Snapshots
   /* the background thread */
   pthread_t worker;
   bool has_worker;
+  SnapshotsBrokenFunc on_broken; /* set before the thread starts; may be NULL */
+  void *on_broken_data;
   pthread_cond_t work;  /* a snapshot died or broke, or stop; with lock */
   bool something_died;  /* under lock */
   bool something_broke; /* under lock */
@@ -75,5 +77,6 @@ void set_swap_chains (Snapshots *set) LOCK_REQUIRES (&set->verbs);
 /* Tells the background thread that a layer broke; a DiskBreakFunc. */
 void set_note_break (void *set);
 
-/* Writes the snapshots that broke since the last call down, in the log and in the manifest. */
-void merge_note_broken (Snapshots *set) LOCK_REQUIRES (&set->verbs);
+/* Writes the snapshots that broke since the last call down, in the log and in the manifest.
+ * Returns them (Snapshot *, references). */
+GPtrArray *merge_note_broken (Snapshots *set) LOCK_REQUIRES (&set->verbs);

@@ -482,7 +482,7 @@ prepare_level (Snapshots *set, Level *level, GError **error) LOCK_REQUIRES (&set
   if (!create_overlays (set, level, error))
     return false;
   record = set_record (set, level);
-  return store_write_record (set->store, record, false, error) && link_overlays (set, false, error);
+  return store_write_record (set->store, record, true, error) && link_overlays (set, false, error);
 }
 
 /* With the barrier closed: the instant. Looks at clocks and changes pointers. */

@@ -44,6 +44,12 @@ typedef struct
 Snapshots *snapshots_open (const SnapshotsConfig *config, const SnapshotsImage *images,
                            unsigned n_images, GError **error);
 
+/* A snapshot has broken. Called by the background thread with no lock held. */
+typedef void (*SnapshotsBrokenFunc) (Snapshot *snapshot, void *data);
+
+/* Who is to be told; before snapshots_start(). */
+void snapshots_set_broken_func (Snapshots *set, SnapshotsBrokenFunc func, void *data);
+
 /* Marks the store open and starts the background thread. */
 bool snapshots_start (Snapshots *set, GError **error);
 
@@ -52,7 +58,7 @@ bool snapshots_start (Snapshots *set, GError **error);
  * same; the next open will know). */
 bool snapshots_close (Snapshots *set, GError **error);
 
-/* Frees after a start that failed before snapshots_start(): a store that this
+/* Frees a set that was not started, or whose snapshots_start() failed: a store that this
  * process made is removed again, an older one is left as it was. */
 void snapshots_abandon (Snapshots *set);
 

@@ -7,8 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define GRACE_SECONDS 2
 
 enum
 {
@@ -100,6 +104,40 @@ store_lock_take (int store_fd, const char *path, bool *out_made, GError **error)
   result = fd;
   fd = -1;
   return result;
+}
+
+/* Waits for the byte with the descriptor in *data, and gives it back. Can be cancelled. */
+static void *
+pass_served (void *data)
+{
+  int fd = *(const int *) data;
+
+  if (set_byte (fd, F_OFD_SETLKW, F_WRLCK, BYTE_SERVED) == 0)
+    set_byte (fd, F_OFD_SETLK, F_UNLCK, BYTE_SERVED);
+  return NULL;
+}
+
+void
+store_lock_await (const char *path)
+{
+  g_autofree char *file = g_build_filename (path, STORE_LOCK_FILE, NULL);
+  DIR_AUTO_FD fd = open (file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  struct timespec deadline;
+  pthread_t waiter;
+
+  /* A lock cannot be waited for with a limit; a thread can. */
+  if (fd < 0 || pthread_create (&waiter, NULL, pass_served, &fd) != 0)
+    return;
+  clock_gettime (CLOCK_REALTIME, &deadline);
+  deadline.tv_sec += GRACE_SECONDS;
+  if (pthread_timedjoin_np (waiter, NULL, &deadline) != 0)
+    {
+      pthread_cancel (waiter);
+      pthread_join (waiter, NULL);
+      return;
+    }
+  if (set_byte (fd, F_OFD_SETLKW, F_WRLCK, BYTE_OWNED) == 0)
+    set_byte (fd, F_OFD_SETLK, F_UNLCK, BYTE_OWNED);
 }
 
 void

@@ -22,6 +22,11 @@
  * file is not a regular one. */
 int store_lock_take (int store_fd, const char *path, bool *out_made, GError **error);
 
+/* Waits while another process closes the store at path, and for at most a few
+ * seconds while it still serves: just after an unmount the daemon may not have
+ * noticed. Changes nothing, reports nothing; no store is not an error. */
+void store_lock_await (const char *path);
+
 /* Drops byte 1. */
 void store_lock_stop_serving (int lock_fd);
 

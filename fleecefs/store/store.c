@@ -17,6 +17,12 @@
 #define RESERVED_NUMBERS 64
 
 void
+store_await_closing (const char *path)
+{
+  store_lock_await (path);
+}
+
+void
 store_stop_serving (Store *store)
 {
   store_lock_stop_serving (store->lock_fd);

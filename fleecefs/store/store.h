@@ -89,6 +89,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (StoreRecord, store_record_free)
  * layers, or is served by another fleecefs (EBUSY, and who). */
 Store *store_open (const char *path, uint64_t *granule, GError **error);
 
+/* To be called before the images of a store are opened: waits while another process
+ * closes the store at path, and for 2 seconds at most while it still serves (it may
+ * not have noticed the unmount). Changes nothing; no store is not an error. */
+void store_await_closing (const char *path);
+
 /* Drops the byte that says "serving": from now on a new daemon waits for us. */
 void store_stop_serving (Store *store);
 

@@ -1,0 +1,303 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the shell tests share. A test begins with
+#
+#	. "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
+#	setup
+#
+# and is then in an empty directory, $tmp, which is removed at the end with all mounts, daemons and
+# loop devices in it, however the test ends. fail and skip end the test; in a subshell they would
+# only end that.
+#
+# Nothing waits by sleeping. A daemon is gone when a fifo that it inherited open for writing is at
+# its end: umount(8) alone does not say so, for the store is closed after it. So descriptor 8 of a
+# process that mount_fleecefs leaves behind is the fifo of that mount, and descriptor 9 is the fifo
+# of the whole test, by which the end of the test waits for everything.
+
+top_srcdir=$(cd "${top_srcdir:-$(dirname "${BASH_SOURCE[0]}")/..}" && pwd)
+top_builddir=${top_builddir:-$top_srcdir/build}
+FLEECEFS=${FLEECEFS:-$top_builddir/fleecefs/fleecefs}
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL=C
+
+# How long anything may take that should be done at once, in seconds.
+PATIENCE=20
+
+base=             # $tmp is in it, and what should not be seen there
+tmp=              # where the test works
+loops=()          # loop devices to detach
+declare -A gone=() # by mountpoint, as it was given: a descriptor that ends when the daemon does
+n_fifos=0
+
+# ---- verdicts ----
+
+fail () {
+	echo "FAIL: ${0##*/}:${BASH_LINENO[${#BASH_LINENO[@]} - 2]}: $*"
+	exit 1
+}
+
+skip () {
+	echo "skipped: $*"
+	exit 77
+}
+
+# need TOOL...
+need () {
+	local tool
+
+	for tool; do
+		command -v "$tool" >/dev/null || skip "$tool is not installed"
+	done
+}
+
+need_root () {
+	[ "$(id -u)" = 0 ] || skip 'not root'
+}
+
+# same A B: two files have the same bytes.
+same () {
+	cmp "$1" "$2" || fail "$1 and $2 differ"
+}
+
+# expect_error STATUS REGEX COMMAND...: the command ends with the status, prints nothing, and one
+# line to standard error that matches; wrong usage (2) has a second one, 'Try ...'.
+expect_error () {
+	local status=$1 regex=$2 result lines
+	shift 2
+
+	watched "$@" </dev/null >"$base/output" 2>"$base/errors"
+	result=$?
+	mapfile -t lines <"$base/errors"
+	if [ "$result" != "$status" ]; then
+		fail "$*: status $result, not $status: $(cat "$base/output" "$base/errors")"
+	elif [ -s "$base/output" ]; then
+		fail "$*: prints: $(cat "$base/output")"
+	elif [ "$status" = 2 ] && [ "${lines[1]:-}" != "Try 'fleecefs --help'." ]; then
+		fail "$*: no second line that says what to try: $(cat "$base/errors")"
+	elif [ ${#lines[@]} != $((status == 2 ? 2 : 1)) ]; then
+		fail "$*: ${#lines[@]} lines of error: $(cat "$base/errors")"
+	elif ! [[ ${lines[0]} =~ $regex ]]; then
+		fail "$*: '${lines[0]}' does not match '$regex'"
+	elif [[ " $* " = *" $FLEECEFS "* && ${lines[0]} != 'fleecefs: '* ]]; then
+		fail "$*: does not begin with its name: ${lines[0]}"
+	fi
+}
+
+# snapshot_tree DIR...: prints all that can be seen of what is in there (not below other mounts),
+# so that a comparison tells whether anything was made or changed.
+snapshot_tree () {
+	local file
+
+	find "$@" -xdev -printf '%p %y %m %U:%G %n %i %s %T@ %C@ %l\n' | sort
+	find "$@" -xdev -type f | sort | while read -r file; do
+		sha256sum "$file"
+	done
+}
+
+# ---- set-up and end ----
+
+setup () {
+	local bounding
+
+	[ -e /dev/fuse ] || skip 'there is no /dev/fuse'
+	if ! [ -r /dev/fuse ] || ! [ -w /dev/fuse ]; then
+		skip 'no access to /dev/fuse'
+	fi
+	# In a container without CAP_SYS_ADMIN (bit 21) fusermount3 cannot help either.
+	bounding=$(sed -n 's/^CapBnd:[^0-9a-f]*//p' /proc/self/status)
+	if [ $((0x$bounding >> 21 & 1)) = 0 ]; then
+		skip 'mounting is not permitted here'
+	fi
+	[ "$(id -u)" = 0 ] || need fusermount3
+	[ -x "$FLEECEFS" ] || fail "there is no program '$FLEECEFS'"
+	base=$(mktemp -d "${TMPDIR:-/tmp}/fleecefs-test.XXXXXX") || exit 1
+	trap clean_up EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	base=$(cd "$base" && pwd -P)
+	tmp=$base/tmp
+	if ! mkdir "$tmp" || ! mkfifo "$base/alive" || ! cd "$tmp"; then
+		exit 1
+	fi
+}
+
+# The mountpoints in $base, the last mounted first.
+mounts_here () {
+	local mountpoint
+
+	while read -r _ _ _ _ mountpoint _; do
+		mountpoint=$(printf '%b' "${mountpoint//\\/\\0}")
+		[ "${mountpoint#"$base"/}" = "$mountpoint" ] || printf '%s\n' "$mountpoint"
+	done </proc/self/mountinfo | tac
+}
+
+# holders FD FILE: the processes whose descriptor FD is FILE.
+holders () {
+	local process
+
+	for process in /proc/[0-9]*; do
+		[ "$process/fd/$1" -ef "$2" ] && echo "${process#/proc/}"
+	done 2>/dev/null
+}
+
+# Waits for the end of the fifo that can be read from descriptor FD: until nobody can write to it.
+await_end () {
+	timeout "$PATIENCE" cat <&"$1" >/dev/null
+}
+
+# What is still there of the processes started by watched and mount_fleecefs.
+await_all () {
+	local both end pid
+
+	# Open for both first, or the opening would wait for a writer.
+	exec {both}<>"$base/alive"
+	exec {end}<"$base/alive" {both}<&-
+	PATIENCE=10 await_end "$end" && return
+	for pid in $(holders 9 "$base/alive"); do
+		echo "FAIL: killed, for it was left: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		kill -9 "$pid"
+	done
+	return 1
+}
+
+clean_up () {
+	local status=$? job loop mountpoint
+
+	trap - EXIT
+	trap '' HUP INT TERM
+	cd /
+	for job in $(jobs -p); do
+		kill "$job" 2>/dev/null && kill -CONT "$job" 2>/dev/null
+	done
+	mounts_here | while read -r mountpoint; do
+		umount_any "$mountpoint" 2>/dev/null || umount -l "$mountpoint" 2>/dev/null ||
+			fusermount3 -uz "$mountpoint"
+	done
+	for loop in "${loops[@]}"; do
+		losetup -d "$loop" 2>/dev/null
+	done
+	if [ -e "$base/alive" ] && ! await_all && [ "$status" = 0 ]; then
+		status=1
+	fi
+	# rm -r must not walk into a mount.
+	if [ -n "$(mounts_here)" ]; then
+		echo "FAIL: $base stays, for in it are still mounted: $(mounts_here)"
+		exit 1
+	fi
+	rm -rf --one-file-system "$base"
+	exit "$status"
+}
+
+# ---- mounts and daemons ----
+
+umount_any () {
+	if [ "$(id -u)" = 0 ]; then
+		umount "$1"
+	else
+		fusermount3 -u "$1"
+	fi
+}
+
+# watched COMMAND...: runs it, for a while at most. What it leaves running the test waits for at
+# its end.
+watched () {
+	if [ "$(type -t "$1")" = function ]; then
+		"$@" 9<>"$base/alive"
+	else
+		timeout "$PATIENCE" "$@" 9<>"$base/alive"
+	fi
+}
+
+# mount_by COMMAND...: the command, whose last word is the mountpoint, is to leave a daemon in the
+# background, which unmount, await_daemon and daemon_pid are about. Its status is the command's.
+mount_by () {
+	local mountpoint=${!#} fifo=$base/gone-$n_fifos both end status
+
+	n_fifos=$((n_fifos + 1))
+	mkfifo "$fifo" || exit 1
+	watched "$@" 8<>"$fifo"
+	status=$?
+	# Open for both first, or the opening would wait for a writer.
+	exec {both}<>"$fifo"
+	exec {end}<"$fifo" {both}<&-
+	rm "$fifo"
+	gone[$mountpoint]=$end
+	return "$status"
+}
+
+# mount_fleecefs ARGUMENT...: the same for fleecefs, which must succeed.
+mount_fleecefs () {
+	mount_by "$FLEECEFS" "$@" || fail "fleecefs $*: status $?"
+	mountpoint -q "${!#}" || fail "fleecefs $*: returned, and nothing is mounted"
+}
+
+# The process that serves the mountpoint (as it was given to mount_by).
+daemon_pid () {
+	local pid
+
+	for pid in $(holders 8 "/proc/$$/fd/${gone[$1]}"); do
+		[ "$(cat "/proc/$pid/comm")" != "${FLEECEFS##*/}" ] || echo "$pid"
+	done
+}
+
+# await_daemon MOUNTPOINT: until the process that serves it is gone.
+await_daemon () {
+	local end=${gone[$1]}
+
+	await_end "$end" || fail "the daemon of $1 still runs after $PATIENCE s"
+	exec {end}<&-
+	unset "gone[$1]"
+}
+
+# unmount MOUNTPOINT: and until its daemon is gone, so that image and store are free.
+unmount () {
+	umount_any "$1" || fail "cannot unmount $1"
+	await_daemon "$1"
+}
+
+# loop_device FILE [OPTION...]: sets $loop to a new loop device over the file.
+loop_device () {
+	need losetup
+	need_root
+	loop=$(losetup --find --show "${@:2}" "$1" 2>&1) || skip "no loop device to be had: $loop"
+	loops+=("$loop")
+}
+
+# ---- an ordinary user ----
+
+# private_mounts: before setup; runs the test again in a mount namespace of its own, where it can
+# replace what it likes and nobody sees it.
+private_mounts () {
+	if [ -z "${IN_PRIVATE_MOUNTS:-}" ]; then
+		need_root
+		need unshare
+		unshare --mount true 2>/dev/null || skip 'unshare --mount is not permitted here'
+		IN_PRIVATE_MOUNTS=yes exec unshare --mount "$BASH" "$0" "$@"
+	fi
+	unset IN_PRIVATE_MOUNTS
+}
+
+# let_user_mount: after private_mounts and setup. $USER_NAME may use /dev/fuse, $FLEECEFS, and the
+# directory $tmp/home, which is theirs.
+let_user_mount () {
+	need fusermount3 setpriv
+	id "$USER_NAME" >/dev/null 2>&1 || skip "there is no user $USER_NAME"
+	mkdir "$base/dev" "$base/bin" home
+	if ! mount -t tmpfs -o mode=755 fleecefs-test "$base/dev" ||
+		! mknod -m 666 "$base/dev/fuse" c 10 229 ||
+		! mount --bind "$base/dev/fuse" /dev/fuse; then
+		fail 'cannot make a /dev/fuse for all'
+	fi
+	cp "$FLEECEFS" "$base/bin/fleecefs"
+	FLEECEFS=$base/bin/fleecefs
+	chmod 755 "$base" "$tmp" "$base/bin" "$base/bin/fleecefs"
+	chown "$USER_NAME:" home
+}
+
+# as_user COMMAND...
+as_user () {
+	timeout "$PATIENCE" setpriv --reuid="$USER_NAME" --regid="$(id -g "$USER_NAME")" \
+		--clear-groups --inh-caps=-all --bounding-set=+all "$@"
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "torture-bed.h"
+
+#include "base/io.h"
+#include "base/units.h"
+#include "base/zero.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *const copy_names[] = { "auto", "bounce", "offload" };
+
+/* --- failure --- */
+
+void
+bed_fail (const Bed *bed, const char *format, ...)
+{
+  static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+  g_autofree char *message = NULL;
+  va_list args;
+
+  va_start (args, format);
+  message = g_strdup_vprintf (format, args);
+  va_end (args);
+
+  pthread_mutex_lock (&once); /* for good: the others wait here for the end */
+  fflush (stdout);
+  fprintf (stderr, "torture: FAILED: %s\n", message);
+  fprintf (stderr, "torture: phase %u, granule %" PRIu64 ", copy %s, files kept in %s\n",
+           bed->config.phase, bed->set_config.granule, copy_names[bed->set_config.copy],
+           bed->directory);
+  fprintf (stderr, "torture: replay with: ./torture --seed %" PRIu64 " --phase %u%s%s\n",
+           bed->config.seed, bed->config.phase, bed->config.is_copy_given ? " --copy " : "",
+           bed->config.is_copy_given ? copy_names[bed->config.copy] : "");
+  fflush (stderr);
+  _exit (1);
+}
+
+void
+bed_expect (const Bed *bed, const char *what, int64_t r, int64_t wanted)
+{
+  if (r != wanted)
+    bed_fail (bed, "%s: %" PRIi64 "%s%s%s instead of %" PRIi64, what, r, r < 0 ? " (" : "",
+              r < 0 ? g_strerror ((int) -r) : "", r < 0 ? ")" : "", wanted);
+}
+
+void
+bed_compare (Bed *bed, const char *what, unsigned disk, uint64_t offset, const uint8_t *got,
+             const uint8_t *expected, uint64_t length)
+{
+  atomic_fetch_add (&bed->n_bytes, length);
+  if (memcmp (got, expected, length) == 0)
+    return;
+  for (uint64_t i = 0, n = 0; i < length; i++)
+    if (got[i] != expected[i])
+      {
+        for (uint64_t j = i; j < length; j++)
+          n += got[j] != expected[j];
+        bed_fail (bed,
+                  "%s, disk %u, offset %" PRIu64 ": got 0x%02x instead of 0x%02x; %" PRIu64
+                  " of the next %" PRIu64 " bytes differ",
+                  what, disk, offset + i, got[i], expected[i], n, length - i);
+      }
+}
+
+/* --- the directory --- */
+
+static int
+remove_entry (const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+  (void) st;
+  (void) type;
+  (void) ftw;
+  return remove (path);
+}
+
+Bed *
+bed_new (const BedConfig *config, Random *random)
+{
+  Bed *bed = g_new0 (Bed, 1);
+
+  bed->config = *config;
+  bed->seed = random->state;
+  bed->directory = g_strdup_printf ("%s/phase-%u", config->directory, config->phase);
+  bed->store = g_build_filename (bed->directory, "store", NULL);
+  bed->n_disks = 2 + (unsigned) random_below (random, BED_MAX_DISKS - 1);
+  bed->set_config = (SnapshotsConfig){
+    .store = bed->store,
+    .granule = 4 * KIB << random_below (random, 5),
+    .max_snapshots = 5 + (unsigned) random_below (random, 6),
+    .copy = (DiskCopyMethod) random_below (random, 3),
+    .on_cbw_error = (DiskCbwError) random_below (random, 2),
+  };
+  if (config->is_copy_given)
+    bed->set_config.copy = config->copy;
+  if (mkdir (bed->directory, 0700) != 0)
+    bed_fail (bed, "cannot make directory '%s': %s", bed->directory, g_strerror (errno));
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    {
+      bed->names[d] = g_strdup_printf ("disk%u.img", d);
+      bed->paths[d] = g_build_filename (bed->directory, bed->names[d], NULL);
+    }
+  return bed;
+}
+
+void
+bed_free (Bed *bed)
+{
+  nftw (bed->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    {
+      g_free (bed->names[d]);
+      g_free (bed->paths[d]);
+    }
+  g_free (bed->store);
+  g_free (bed->directory);
+  g_free (bed);
+}
+
+void
+bed_write_image (Bed *bed, unsigned disk, const uint8_t *bytes, uint64_t size)
+{
+  int fd = open (bed->paths[disk], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int r = fd < 0 || ftruncate (fd, (off_t) size) != 0 ? -errno : 0;
+
+  for (uint64_t at = 0, n; at < size && r == 0; at += n)
+    {
+      n = units_min (4 * KIB, size - at);
+      if (!zero_check (bytes + at, n))
+        r = io_write_full (fd, bytes + at, n, at);
+    }
+  if (fd >= 0)
+    close (fd);
+  bed_expect (bed, "write of an image", r, 0);
+}
+
+/* --- comparison with the set closed --- */
+
+static void
+compare_file (Bed *bed, const char *path, const char *what, unsigned disk, const BedBytes *expected)
+{
+  g_autofree uint8_t *bytes = NULL;
+  struct stat st;
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+
+  if (fd < 0 || fstat (fd, &st) != 0)
+    bed_fail (bed, "%s: cannot open '%s': %s", what, path, g_strerror (errno));
+  if ((uint64_t) st.st_size < expected->size)
+    bed_fail (bed, "%s, disk %u: '%s' has %" PRIi64 " bytes instead of %" PRIu64, what, disk, path,
+              (int64_t) st.st_size, expected->size);
+  bytes = g_malloc (expected->size + 1);
+  bed_expect (bed, "read of a file", io_read_full (fd, bytes, expected->size, 0), 0);
+  close (fd);
+  bed_compare (bed, what, disk, 0, bytes, expected->bytes, expected->size);
+}
+
+static void
+compare_images (Bed *bed, BedExpect expect, void *data)
+{
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    {
+      BedBytes expected = expect (data, 0, d);
+      struct stat st;
+
+      if (stat (bed->paths[d], &st) != 0 || (uint64_t) st.st_size != expected.size)
+        bed_fail (bed, "image of disk %u: size %" PRIi64 " instead of %" PRIu64, d,
+                  (int64_t) st.st_size, expected.size);
+      compare_file (bed, bed->paths[d], "image", d, &expected);
+      g_free (expected.bytes);
+    }
+}
+
+static void
+run_qemu_img (const Bed *bed, const char *what, const char *const *arguments)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *text = NULL;
+  int status;
+
+  if (!g_spawn_sync (NULL, (char **) arguments, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                     &text, &status, &error))
+    bed_fail (bed, "cannot run qemu-img: %s", error->message);
+  if (!WIFEXITED (status) || WEXITSTATUS (status) != 0)
+    bed_fail (bed, "%s of '%s': status 0x%x: %s", what, arguments[5], (unsigned) status, text);
+}
+
+/* The rest of the last sector of an odd size is not the snapshot's. */
+static void
+compare_overlay (Bed *bed, const StoreRecord *record, const char *path, unsigned disk,
+                 BedExpect expect, void *data)
+{
+  g_autofree char *raw = g_build_filename (bed->directory, "overlay.raw", NULL);
+  g_autofree char *what
+      = g_strdup_printf ("qemu-img's view of snapshot '%s' (id %u)", record->name, record->id);
+  const char *check[] = { bed->config.qemu_img, "check", "-q", "-f", "qcow2", path, NULL };
+  const char *convert[]
+      = { bed->config.qemu_img, "convert", "-q", "-f", "qcow2", path, "-O", "raw", raw, NULL };
+  BedBytes expected;
+  struct stat st;
+
+  run_qemu_img (bed, "check", check);
+  if (record->name == NULL)
+    return;
+  expected = expect (data, record->id, disk);
+  if (expected.bytes == NULL)
+    bed_fail (bed, "the store has an unknown snapshot '%s' (id %u)", record->name, record->id);
+  run_qemu_img (bed, "convert", convert);
+  compare_file (bed, raw, what, disk, &expected);
+  if (stat (raw, &st) != 0 || (uint64_t) st.st_size != units_round_up (expected.size, BED_BLOCK))
+    bed_fail (bed, "%s, disk %u: size %" PRIi64 " instead of %" PRIu64 " in whole sectors", what,
+              disk, (int64_t) st.st_size, expected.size);
+  g_free (expected.bytes);
+  unlink (raw);
+}
+
+static unsigned
+find_disk (const Bed *bed, const char *name)
+{
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    if (strcmp (bed->names[d], name) == 0)
+      return d;
+  bed_fail (bed, "the store has an unknown disk '%s'", name);
+}
+
+/* Looks at all layers in the store; counts those that went away. */
+static void
+look_at_store (Bed *bed, bool with_overlays, BedExpect expect, void *data)
+{
+  g_autoptr (GError) error = NULL;
+  uint64_t granule = 0;
+  g_autoptr (Store) store = store_open (bed->store, &granule, &error);
+  g_autoptr (GPtrArray) records = store != NULL ? store_read_records (store, &error) : NULL;
+
+  if (records == NULL)
+    bed_fail (bed, "cannot read the closed store: %s", error->message);
+  if (!store_was_clean (store))
+    bed_fail (bed, "the closed store is not clean");
+  bed->n_gone = atomic_load (&bed->n_made) - records->len;
+  for (unsigned i = 0; i < records->len; i++)
+    {
+      const StoreRecord *record = records->pdata[i];
+
+      for (unsigned k = 0; k < record->images->len && with_overlays; k++)
+        {
+          const StoreImage *image = record->images->pdata[k];
+          g_autofree char *file = store_overlay_name (image->disk);
+          g_autofree char *path
+              = g_strdup_printf ("%s/snapshots/%06u/%s", bed->store, record->layer, file);
+
+          compare_overlay (bed, record, path, find_disk (bed, image->disk), expect, data);
+        }
+    }
+}
+
+/* --- the set --- */
+
+void
+bed_open (Bed *bed)
+{
+  g_autoptr (GError) error = NULL;
+  SnapshotsImage images[BED_MAX_DISKS];
+
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    images[d] = (SnapshotsImage){ .name = bed->names[d], .path = bed->paths[d] };
+  bed->set = snapshots_open (&bed->set_config, images, bed->n_disks, &error);
+  if (bed->set == NULL || !snapshots_start (bed->set, &error))
+    bed_fail (bed, "cannot open the set: %s", error->message);
+}
+
+void
+bed_close (Bed *bed, bool with_overlays, BedExpect expect, void *data)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!snapshots_close (bed->set, &error))
+    bed_fail (bed, "cannot close the set: %s", error->message);
+  bed->set = NULL;
+  compare_images (bed, expect, data);
+  look_at_store (bed, with_overlays && bed->config.qemu_img != NULL, expect, data);
+}
+
+bool
+bed_is_late (const Bed *bed)
+{
+  return g_get_monotonic_time () >= bed->config.deadline;
+}
+
+void
+bed_print (const Bed *bed, const char *mode)
+{
+  printf ("phase %u: %s, granule %" PRIu64
+          ", copy %s, %u disks: %lu operations, %lu snapshots, %lu "
+          "dropped or merged, %lu MiB compared\n",
+          bed->config.phase, mode, bed->set_config.granule, copy_names[bed->set_config.copy],
+          bed->n_disks, atomic_load (&bed->n_operations), atomic_load (&bed->n_made), bed->n_gone,
+          (unsigned long) (atomic_load (&bed->n_bytes) / MIB));
+  fflush (stdout);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "torture-versions.h"
+
+#include "base/units.h"
+#include "base/zero.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static uint64_t
+key_of (const Versions *versions, unsigned disk, uint64_t block, uint32_t version)
+{
+  return random_mix (versions->bed->seed ^ block, (uint64_t) disk << 32 | version);
+}
+
+static void
+init_disk (Versions *versions, unsigned d)
+{
+  VersionsDisk *disk = &versions->disks[d];
+  g_autofree uint8_t *image = g_malloc (versions->n_main * BED_BLOCK);
+
+  disk->begun = g_new (_Atomic uint32_t, versions->n_blocks);
+  disk->done = g_new (_Atomic uint32_t, versions->n_blocks);
+  for (uint64_t b = 0; b < versions->n_blocks; b++)
+    {
+      atomic_init (&disk->begun[b], 0);
+      atomic_init (&disk->done[b], 0);
+      if (b < versions->n_main)
+        versions_fill (versions, d, b, 0, image + b * BED_BLOCK);
+    }
+  disk->sizes = g_new (uint64_t, VERSIONS_MAX_SIZES);
+  disk->sizes[0] = versions->n_main * BED_BLOCK;
+  atomic_init (&disk->sizes_begun, 0);
+  atomic_init (&disk->sizes_done, 0);
+  bed_write_image (versions->bed, d, image, disk->sizes[0]);
+}
+
+void
+versions_init (Versions *versions, Bed *bed, Random *random)
+{
+  versions->bed = bed;
+  versions->n_main = (MIB + random_below (random, 3 * MIB)) / BED_BLOCK;
+  versions->n_blocks = versions->n_main + random_below (random, MIB) / BED_BLOCK + 8;
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    init_disk (versions, d);
+}
+
+void
+versions_clear (Versions *versions)
+{
+  for (unsigned d = 0; d < versions->bed->n_disks; d++)
+    {
+      g_free (versions->disks[d].begun);
+      g_free (versions->disks[d].done);
+      g_free (versions->disks[d].sizes);
+    }
+}
+
+bool
+versions_is_zero (const Versions *versions, unsigned disk, uint64_t block, uint32_t version)
+{
+  if (block < VERSIONS_MARKS)
+    return false;
+  if (block >= versions->n_main && version == 0)
+    return true;
+  return key_of (versions, disk, block, version) % 4 == 0;
+}
+
+uint32_t
+versions_next (const Versions *versions, unsigned disk, uint64_t block, bool zero)
+{
+  uint32_t version = atomic_load (&versions->disks[disk].begun[block]) + 1;
+
+  while (versions_is_zero (versions, disk, block, version) != zero)
+    version++;
+  return version;
+}
+
+void
+versions_fill (const Versions *versions, unsigned disk, uint64_t block, uint32_t version,
+               uint8_t *bytes)
+{
+  uint64_t words[BED_BLOCK / 8] = { 0 };
+
+  if (!versions_is_zero (versions, disk, block, version))
+    {
+      uint64_t key = key_of (versions, disk, block, version);
+
+      words[0] = version;
+      for (unsigned i = 1; i < G_N_ELEMENTS (words); i++)
+        words[i] = key += UINT64_C (0x9e3779b97f4a7c15);
+    }
+  memcpy (bytes, words, BED_BLOCK);
+}
+
+VersionsMoment
+versions_moment_new (const Versions *versions)
+{
+  VersionsMoment moment = { 0 };
+
+  for (unsigned d = 0; d < versions->bed->n_disks; d++)
+    moment.blocks[d] = g_new0 (uint32_t, versions->n_blocks);
+  return moment;
+}
+
+void
+versions_moment_clear (VersionsMoment *moment)
+{
+  for (unsigned d = 0; d < BED_MAX_DISKS; d++)
+    g_free (moment->blocks[d]);
+}
+
+void
+versions_look (const Versions *versions, bool begun, VersionsMoment *moment)
+{
+  for (unsigned d = 0; d < versions->bed->n_disks; d++)
+    {
+      const VersionsDisk *disk = &versions->disks[d];
+
+      for (uint64_t b = 0; b < versions->n_blocks; b++)
+        moment->blocks[d][b] = atomic_load (begun ? &disk->begun[b] : &disk->done[b]);
+      moment->size[d] = atomic_load (begun ? &disk->sizes_begun : &disk->sizes_done);
+    }
+}
+
+uint32_t
+versions_resolve (const Versions *versions, const char *what, unsigned disk, uint64_t block,
+                  const uint8_t *bytes, uint32_t low, uint32_t high)
+{
+  uint8_t expected[BED_BLOCK];
+  uint64_t version;
+
+  if (zero_check (bytes, BED_BLOCK))
+    {
+      for (version = low; version <= high; version++)
+        if (versions_is_zero (versions, disk, block, (uint32_t) version))
+          return VERSIONS_ZERO;
+      bed_fail (versions->bed,
+                "%s, disk %u, block %" PRIu64 ": zeros, which none of versions %u to %u are", what,
+                disk, block, low, high);
+    }
+  memcpy (&version, bytes, sizeof version);
+  versions_fill (versions, disk, block, (uint32_t) version, expected);
+  if (version >= UINT32_MAX || memcmp (bytes, expected, BED_BLOCK) != 0)
+    bed_fail (versions->bed,
+              "%s, disk %u, block %" PRIu64 ": no version at all; the first word is %" PRIu64
+              "; expected versions %u to %u",
+              what, disk, block, version, low, high);
+  if (version < low || version > high)
+    bed_fail (versions->bed,
+              "%s, disk %u, block %" PRIu64 ": version %" PRIu64 " instead of %u to %u", what, disk,
+              block, version, low, high);
+  return (uint32_t) version;
+}
+
+BedBytes
+versions_expect_live (const Versions *versions, unsigned disk)
+{
+  const VersionsDisk *from = &versions->disks[disk];
+  uint64_t size = from->sizes[atomic_load (&from->sizes_done)];
+  uint8_t *bytes = g_malloc (size);
+
+  for (uint64_t b = 0; b < size / BED_BLOCK; b++)
+    versions_fill (versions, disk, b, atomic_load (&from->done[b]), bytes + b * BED_BLOCK);
+  return (BedBytes){ bytes, size };
+}
