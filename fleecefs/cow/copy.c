@@ -184,6 +184,22 @@ find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
   return 1;
 }
 
+/* Beyond the end of a source that was cut off, everything looks like a hole. */
+static int
+note_hole (Copy *copy, unsigned first, unsigned n)
+{
+  GranuleSet hole = granule_set_range (first, n);
+  uint64_t end = (first_granule (copy) + first + n) * copy->disk->geometry.granule;
+
+  if (source_size (copy->disk->source) < units_min (end, copy->size))
+    {
+      copy->fault = LAYER_SOURCE_TOO_SMALL;
+      return -EIO;
+    }
+  granule_set_add (copy->zero, &hole);
+  return 0;
+}
+
 static int
 copy_run (Copy *copy, unsigned first, unsigned n)
 {
@@ -196,11 +212,7 @@ copy_run (Copy *copy, unsigned first, unsigned n)
       int r = 0;
 
       if (extent == SOURCE_HOLE)
-        {
-          GranuleSet hole = granule_set_range (first, n_here);
-
-          granule_set_add (copy->zero, &hole);
-        }
+        r = note_hole (copy, first, n_here);
       else if (!offload (copy, first, n_here))
         r = bounce (copy, first, n_here);
       if (r < 0)

@@ -96,14 +96,9 @@ merge_note_broken (Snapshots *set)
       g_autoptr (Snapshot) snapshot = NULL;
       g_autoptr (GError) error = NULL;
 
-      if (level->fault_noted || record->name == NULL)
+      if (level->fault_noted || record->broken == NULL)
         continue;
       snapshot = snapshots_find_id (set, record->id);
-      if (snapshot == NULL)
-        continue;
-      record->broken = snapshot_dup_broken (snapshot);
-      if (record->broken == NULL)
-        continue;
       level->fault_noted = true;
       g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
       if (!store_write_record (set->store, record, true, &error))

@@ -329,15 +329,17 @@ StoreRecord *
 set_record (Snapshots *set, const Level *level)
 {
   StoreRecord *record = g_new0 (StoreRecord, 1);
+  Snapshot *snapshot = NULL;
 
   record->layer = level->number;
   record->images = g_ptr_array_new ();
   lock_acquire (&set->lock);
   if (level->snapshot != NULL && level->snapshot->name != NULL)
     {
-      record->id = level->snapshot->id;
-      record->name = g_strdup (level->snapshot->name);
-      record->created = level->snapshot->created;
+      snapshot = level->snapshot;
+      record->id = snapshot->id;
+      record->name = g_strdup (snapshot->name);
+      record->created = snapshot->created;
     }
   for (unsigned i = 0; i < set->n_disks; i++)
     if (level->layers[i] != NULL)
@@ -346,6 +348,8 @@ set_record (Snapshots *set, const Level *level)
           store_image_new (set->names[i], level->layers[i]->size,
                            level->snapshot != NULL ? level->snapshot->images[i].mtime : 0));
   lock_release (&set->lock);
+  if (snapshot != NULL) /* stays, for it can lose its name only under verbs */
+    record->broken = snapshot_dup_broken (snapshot);
   return record;
 }
 
@@ -634,7 +638,6 @@ write_name (Snapshots *set, Snapshot *snapshot, const char *name) LOCK_REQUIRES 
 
   g_free (record->name);
   record->name = g_strdup (name);
-  record->broken = snapshot_dup_broken (snapshot);
   if (name == NULL)
     record->id = 0;
   if (store_write_record (set->store, record, true, &error))
