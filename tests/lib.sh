@@ -24,6 +24,9 @@ export LC_ALL=C
 # How long anything may take that should be done at once, in seconds.
 PATIENCE=20
 
+# The ordinary user of as_user.
+USER_NAME=nobody
+
 base=             # $tmp is in it, and what should not be seen there
 tmp=              # where the test works
 loops=()          # loop devices to detach
@@ -87,16 +90,21 @@ expect_error () {
 # snapshot_tree DIR...: prints all that can be seen of what is in there (not below other mounts),
 # so that a comparison tells whether anything was made or changed.
 snapshot_tree () {
-	local file
+	find "$@" -xdev -printf '%p %y %m %U:%G %n %i %s %T@ %C@ %l\n' 2>&1 | sort
+	find "$@" -xdev -type f -exec sha256sum {} + 2>&1 | sort -k 2
+}
 
-	find "$@" -xdev -printf '%p %y %m %U:%G %n %i %s %T@ %C@ %l\n' | sort
-	find "$@" -xdev -type f | sort | while read -r file; do
-		sha256sum "$file"
-	done
+# refused STATUS REGEX COMMAND...: as expect_error, and nothing in $tmp was made or changed.
+refused () {
+	snapshot_tree "$tmp" >"$base/before"
+	expect_error "$@"
+	snapshot_tree "$tmp" >"$base/after"
+	diff "$base/before" "$base/after" || fail "${*:3}: changed the files above"
 }
 
 # ---- set-up and end ----
 
+# setup: the test mounts; setup_directory: it does not.
 setup () {
 	local bounding
 
@@ -110,6 +118,10 @@ setup () {
 		skip 'mounting is not permitted here'
 	fi
 	[ "$(id -u)" = 0 ] || need fusermount3
+	setup_directory
+}
+
+setup_directory () {
 	[ -x "$FLEECEFS" ] || fail "there is no program '$FLEECEFS'"
 	base=$(mktemp -d "${TMPDIR:-/tmp}/fleecefs-test.XXXXXX") || exit 1
 	trap clean_up EXIT
@@ -279,25 +291,36 @@ private_mounts () {
 	unset IN_PRIVATE_MOUNTS
 }
 
-# let_user_mount: after private_mounts and setup. $USER_NAME may use /dev/fuse, $FLEECEFS, and the
-# directory $tmp/home, which is theirs.
-let_user_mount () {
-	need fusermount3 setpriv
+# prepare_user: $USER_NAME may run $FLEECEFS, and the directory $tmp/home is theirs.
+prepare_user () {
+	mkdir home
+	[ "$(id -u)" = 0 ] || return
+	need setpriv
 	id "$USER_NAME" >/dev/null 2>&1 || skip "there is no user $USER_NAME"
-	mkdir "$base/dev" "$base/bin" home
-	if ! mount -t tmpfs -o mode=755 fleecefs-test "$base/dev" ||
-		! mknod -m 666 "$base/dev/fuse" c 10 229 ||
-		! mount --bind "$base/dev/fuse" /dev/fuse; then
-		fail 'cannot make a /dev/fuse for all'
-	fi
+	mkdir "$base/bin"
 	cp "$FLEECEFS" "$base/bin/fleecefs"
 	FLEECEFS=$base/bin/fleecefs
 	chmod 755 "$base" "$tmp" "$base/bin" "$base/bin/fleecefs"
 	chown "$USER_NAME:" home
 }
 
-# as_user COMMAND...
+# let_user_mount: after private_mounts and prepare_user.
+let_user_mount () {
+	need fusermount3
+	mkdir "$base/dev"
+	if ! mount -t tmpfs -o mode=755 fleecefs-test "$base/dev" ||
+		! mknod -m 666 "$base/dev/fuse" c 10 229 ||
+		! mount --bind "$base/dev/fuse" /dev/fuse; then
+		fail 'cannot make a /dev/fuse for all'
+	fi
+}
+
+# as_user COMMAND...: as $USER_NAME if this is root, as who this is otherwise.
 as_user () {
-	timeout "$PATIENCE" setpriv --reuid="$USER_NAME" --regid="$(id -g "$USER_NAME")" \
-		--clear-groups --inh-caps=-all --bounding-set=+all "$@"
+	local become=()
+
+	if [ "$(id -u)" = 0 ]; then
+		become=(setpriv "--reuid=$USER_NAME" "--regid=$(id -g "$USER_NAME")" --clear-groups)
+	fi
+	timeout "$PATIENCE" "${become[@]}" "$@"
 }

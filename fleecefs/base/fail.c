@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-G_DEFINE_QUARK (fleecefs - error - quark, fail_error)
+G_DEFINE_QUARK (fleecefs_error, fail_error)
 
 bool
 fail (GError **error, int errnum, const char *format, ...)

@@ -29,7 +29,7 @@ granule_set_range (unsigned first, unsigned n)
       unsigned bit = first % 32;
       unsigned here = n < 32 - bit ? n : 32 - bit;
 
-      set.words[w] = (UINT32_MAX >> (32 - here)) << bit;
+      set.words[w] = (uint32_t) (((UINT64_C (1) << here) - 1) << bit);
       first += here;
       n -= here;
     }

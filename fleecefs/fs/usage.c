@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/usage.h"
 
-G_DEFINE_QUARK (fleecefs - usage - error - quark, usage_error)
+G_DEFINE_QUARK (fleecefs_usage_error, usage_error)
 
 static const char help_text[]
     = "Usage: fleecefs [-f] [-d] [-o OPTIONS] [NAME=]IMAGE... MOUNTPOINT\n"
