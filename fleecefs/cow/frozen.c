@@ -78,6 +78,17 @@ look_up (Frozen *frozen, unsigned first_layer) LOCK_REQUIRES (&frozen->stripe->l
   frozen->read = (TrackerEntry){ .region = frozen->piece.region, .granules = need };
 }
 
+/* Without its tables a layer cannot be read right any more; but memory may come back. */
+static int
+break_for_lookup (Frozen *frozen, int r)
+{
+  if (r == -ENOMEM)
+    return r;
+  if (layer_break (frozen->layer, LAYER_LOOKUP_FAILED, -r))
+    frozen->disk->on_break (frozen->disk->on_break_data);
+  return -EIO;
+}
+
 /* Looks the piece up and, in the same critical section, registers the read of what
  * is at the source: whoever saves these granules later waits for it. The chain too is
  * taken under the lock: one taken before could lack a layer that has them. */
@@ -102,6 +113,8 @@ frozen_begin (Frozen *frozen)
         break;
       lock_release (&frozen->stripe->lock);
       r = chain_prepare (frozen->chain, (unsigned) index, geometry, frozen->piece.region, false);
+      if (r < 0)
+        r = break_for_lookup (frozen, r);
       lock_acquire (&frozen->stripe->lock);
       if (r < 0)
         break;

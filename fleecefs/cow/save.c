@@ -138,7 +138,8 @@ save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 
   if (chain_is_idle (chain))
     return 0;
-  end = units_min (end, chain->layers[chain->wanted]->size);
+  /* The rest of the last sector belongs to the overlay too, as zeros. */
+  end = units_min (end, units_round_up (chain->layers[chain->wanted]->size, 512));
   while (offset < end && r == 0)
     {
       Piece piece = geometry_piece (&disk->geometry, offset, end);

@@ -89,6 +89,7 @@ fill_frozen (Disk *disk, const TreeNode *node, struct fuse_entry_param *out)
   out->attr.st_size = (off_t) size;
   out->attr.st_blocks = (blkcnt_t) units_div_up (size, SECTOR);
   set_times (&out->attr, snapshot_mtime (node->snapshot, node->disk));
+  out->attr_timeout = 0; /* owner and mode follow the image */
   if (node->kind == TREE_LATEST_FILE)
     out->entry_timeout = 0;
   return result;

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "base/fail.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
 #include "fs/options.h"
@@ -184,7 +185,12 @@ main (int argc, char **argv)
   else if (options->version)
     printf ("fleecefs %s (libfuse %s)\n", PACKAGE_VERSION, fuse_pkgversion ());
   if (options->help || options->version)
-    return fflush (stdout) == 0 ? STATUS_OK : STATUS_FAILED;
+    {
+      if (fflush (stdout) == 0)
+        return STATUS_OK;
+      fail_errno (&error, errno, "cannot write to standard output");
+      return report (error);
+    }
   if (options->debug)
     log_set_verbose ();
   raise_file_limit ();

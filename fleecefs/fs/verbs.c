@@ -34,9 +34,12 @@ handle_init (void *user_data, struct fuse_conn_info *conn)
 
   /* Never the writeback cache: dirty pages in the kernel would miss the snapshot.
    * Never splice: pages handed over would still change after a frozen read ended.
+   * No automatic invalidation: a snapshot's bytes never change, so a read needs no look at
+   * its attributes, which are not kept (owner and mode follow the image).
    * O_TRUNC comes as a setattr of the size, which preserves the old bytes. */
-  conn->want &= ~(unsigned) (FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE
-                             | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC);
+  conn->want
+      &= ~(unsigned) (FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE
+                      | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
   conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
 
   /* Bounds reads too (the kernel derives the pages of a request from it): no read is

@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "base/units.h"
+#include "base/zero.h"
 #include "overlay/be.h"
 
 #include <errno.h>
@@ -22,10 +23,13 @@ enum
   AT_REFCOUNT_TABLE_OFFSET = 48,
   AT_REFCOUNT_TABLE_CLUSTERS = 56,
   AT_N_SNAPSHOTS = 60,
+  AT_SNAPSHOTS_OFFSET = 64,
   AT_INCOMPATIBLE = 72,
   AT_COMPATIBLE = 80,
+  AT_AUTOCLEAR = 88,
   AT_REFCOUNT_ORDER = 96,
   AT_HEADER_LENGTH = 100,
+  AT_COMPRESSION = 104, /* and padding */
   HEADER_LENGTH = 112,
 };
 
@@ -36,6 +40,7 @@ enum
 #define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
 #define REFCOUNT_ORDER 4
 #define EXTENSION_BACKING_FORMAT UINT32_C (0xe2792aca)
+#define EXTENSION_FEATURE_NAMES UINT32_C (0x6803f857)
 #define EXTENSION_END 0
 #define CLUSTER_BITS_MIN 17               /* granule 4k */
 #define CLUSTER_BITS_MAX 21               /* granule 64k */
@@ -117,21 +122,52 @@ damaged (const char *path, const char *what, GError **error)
   return fail (error, EINVAL, "overlay '%s' is damaged or not ours: %s", path, what);
 }
 
+/* Reads the extensions. QEMU adds a table of feature names when it repairs an image. *out_end:
+ * the first byte after them. */
+static bool
+decode_extensions (const uint8_t *area, const char *path, Qcow2Header *out, uint32_t *out_end,
+                   GError **error)
+{
+  uint32_t at = HEADER_LENGTH, type, length, padded;
+
+  while (at <= QCOW2_HEADER_AREA - 8 && (type = be_load32 (area + at)) != EXTENSION_END)
+    {
+      length = be_load32 (area + at + 4);
+      at += 8;
+      padded = (uint32_t) units_round_up (length, 8);
+      if (length > QCOW2_HEADER_AREA - at || padded > QCOW2_HEADER_AREA - at
+          || !zero_check (area + at + length, padded - length))
+        return damaged (path, "an extension of the header has a bad length", error);
+      if (type == EXTENSION_BACKING_FORMAT && length < sizeof out->backing_format
+          && memchr (area + at, '\0', length) == NULL)
+        memcpy (out->backing_format, area + at, length);
+      else if (type != EXTENSION_FEATURE_NAMES)
+        return damaged (path, "unknown extension of the header", error);
+      at += padded;
+    }
+  if (at > QCOW2_HEADER_AREA - 8)
+    return damaged (path, "the extensions of the header have no end", error);
+  *out_end = at + 8;
+  return true;
+}
+
 static bool
 decode_backing (const uint8_t *area, const char *path, Qcow2Header *out, GError **error)
 {
-  const uint8_t *extension = area + HEADER_LENGTH;
-  uint32_t format_length = be_load32 (extension + 4);
   uint64_t name_offset = be_load64 (area + AT_BACKING_OFFSET);
   uint32_t name_length = be_load32 (area + AT_BACKING_SIZE);
+  uint32_t end = 0;
 
-  if (be_load32 (extension) != EXTENSION_BACKING_FORMAT
-      || format_length >= sizeof out->backing_format)
+  if (!decode_extensions (area, path, out, &end, error))
+    return false;
+  if (out->backing_format[0] == '\0')
     return damaged (path, "no format of its backing file", error);
-  if (name_length == 0 || name_length > QCOW2_BACKING_NAME_MAX || name_offset < HEADER_LENGTH
-      || name_offset > QCOW2_HEADER_AREA - name_length)
+  if (name_length == 0 || name_length > QCOW2_BACKING_NAME_MAX || name_offset < end
+      || name_offset > QCOW2_HEADER_AREA - name_length
+      || memchr (area + name_offset, '\0', name_length) != NULL
+      || !zero_check (area + name_offset + name_length,
+                      QCOW2_HEADER_AREA - name_offset - name_length))
     return damaged (path, "bad name of its backing file", error);
-  memcpy (out->backing_format, extension + 8, format_length);
   memcpy (out->backing_name, area + name_offset, name_length);
   return true;
 }
@@ -153,7 +189,10 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
     return damaged (path, "bad cluster size", error);
   if (be_load32 (area + AT_REFCOUNT_ORDER) != REFCOUNT_ORDER
       || be_load32 (area + AT_HEADER_LENGTH) != HEADER_LENGTH
-      || be_load32 (area + AT_CRYPT_METHOD) != 0 || be_load32 (area + AT_N_SNAPSHOTS) != 0)
+      || be_load32 (area + AT_CRYPT_METHOD) != 0 || be_load32 (area + AT_N_SNAPSHOTS) != 0
+      || be_load64 (area + AT_SNAPSHOTS_OFFSET) != 0 || be_load64 (area + AT_AUTOCLEAR) != 0
+      || be_load64 (area + AT_COMPATIBLE) != COMPATIBLE_LAZY_REFCOUNTS
+      || be_load64 (area + AT_COMPRESSION) != 0)
     return damaged (path, "another kind of qcow2", error);
 
   if (size % 512 != 0

@@ -6,6 +6,7 @@
 #include "overlay/be.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@ fill_block (uint8_t *block, uint64_t cluster_size, uint64_t n)
 }
 
 int
-qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters)
+qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, const GArray *leaks)
 {
   uint64_t cluster_size = qcow2_cluster_size (header);
   uint64_t span = qcow2_block_span (header);
@@ -35,11 +36,18 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters)
       uint8_t entry_be[8];
 
       fill_block (block, cluster_size, units_min (span, n_clusters - k * span));
+      for (guint i = 0; i < leaks->len; i++)
+        if (g_array_index (leaks, uint64_t, i) / span == k)
+          block[2 * (g_array_index (leaks, uint64_t, i) % span) + 1] = 0;
       be_store64 (entry_be, place);
       r = io_write_full (fd, block, cluster_size, place);
       if (r == 0)
         r = io_write_full (fd, entry_be, sizeof entry_be, header->refcount_table_offset + 8 * k);
     }
+  /* Where the file system cannot make holes the space stays taken; nothing else is wrong. */
+  for (guint i = 0; i < leaks->len && r == 0; i++)
+    fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+               (off_t) (g_array_index (leaks, uint64_t, i) * cluster_size), (off_t) cluster_size);
   free (block);
   return r;
 }

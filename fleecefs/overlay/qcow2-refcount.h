@@ -4,12 +4,14 @@
  * Source: QEMU, docs/interop/qcow2 ("Host cluster management"). While an overlay
  * is open its refcounts are not kept (lazy refcounts, dirty bit). They are simple
  * at close: every cluster from the header to the end of the file is used once,
- * since clusters are only ever appended.
+ * since clusters are only ever appended; but for those that a kill has leaked.
  */
 #pragma once
 
 #include "overlay/qcow2-header.h"
 
 /* Writes the refcount table and the blocks for a file of n_clusters, and cuts or
- * extends the file to that. Returns 0 or -errno. */
-int qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters);
+ * extends the file to that. leaks (uint64_t, ascending) are clusters that nothing refers to: they
+ * count zero and their space is given back. Returns 0 or -errno. */
+int qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters,
+                          const GArray *leaks);

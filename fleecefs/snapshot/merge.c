@@ -2,6 +2,7 @@
 #include "snapshot/merge.h"
 
 #include "base/fail.h"
+#include "base/pause.h"
 #include "snapshot/set-private.h"
 
 #include <errno.h>
@@ -262,6 +263,7 @@ run_merge (const Merge *merge)
 
   for (unsigned i = 0; i < set->n_disks && r == 0; i++)
     r = merge_disk (merge, i);
+  PAUSE_POINT ("merge:copied");
 
   lock_acquire (&set->verbs);
   if (r == 0 && is_wanted (merge))
@@ -278,6 +280,7 @@ run_merge (const Merge *merge)
       set_swap_chains (set);
     }
   lock_release (&set->verbs);
+  PAUSE_POINT ("merge:done");
   return ok;
 }
 

@@ -70,6 +70,11 @@ check_file (const char *path, const struct stat *st, GError **error)
 static bool
 measure_block_device (Source *source, const char *path, GError **error)
 {
+  int read_only = 0;
+
+  /* Root can open such a device for writing; only the writes fail. */
+  if (ioctl (source->fd, BLKROGET, &read_only) == 0 && read_only != 0)
+    return fail (error, EROFS, "block device '%s' is read-only; attach it for writing", path);
   if (ioctl (source->fd, BLKGETSIZE64, &source->block_size) != 0)
     return fail_errno (error, errno, "cannot get the size of '%s'", path);
   if (source->block_size == 0)

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of a map share: qcow2-map.c (lookups and changes), qcow2-tables.c
+ * (tables between file and memory) and qcow2-leaks.c (after a kill). */
+#pragma once
+
+#include "base/lock.h"
+#include "overlay/qcow2-map.h"
+
+#include <stdatomic.h>
+
+#define QCOW2_ENTRY_SIZE 16
+#define QCOW2_COPIED (UINT64_C (1) << 63) /* the refcount is one; with us it always is */
+#define QCOW2_OFFSET_MASK UINT64_C (0x00fffffffffffe00)
+
+/* Memory order: an entry's bits are stored last (release) and loaded first (acquire). */
+typedef struct
+{
+  _Atomic uint64_t offset; /* set once */
+  _Atomic uint64_t bits;   /* low word: data, high word: zero; as in the file */
+} Qcow2Entry;
+
+typedef struct
+{
+  _Atomic (Qcow2Entry *) entries; /* NULL: not in memory */
+  _Atomic uint64_t host_offset;   /* 0: not in the file; set once */
+} Qcow2Table;
+
+struct _Qcow2Map
+{
+  /* constant */
+  int fd;
+  Qcow2Header header;
+  uint64_t n_entries; /* of a table */
+
+  Lock tables_lock;              /* loading and creating tables */
+  _Atomic uint64_t next_cluster; /* the end of the file */
+  GArray *leaks; /* uint64_t; clusters that nothing refers to. Constant after load */
+  Qcow2Table tables[];
+};
+
+/* May a table or data cluster stand at this offset? */
+bool qcow2_place_is_good (const Qcow2Map *map, uint64_t offset);
+
+/* Up to want clusters at the end of the file, all of them adjacent; the places of
+ * refcount blocks are passed over. Returns the first, and the number in *out_n. */
+uint64_t qcow2_take_clusters (Qcow2Map *map, uint64_t want, uint64_t *out_n);
+
+/* A table that lookups can use: in memory, or absent and not wanted. */
+bool qcow2_table_is_prepared (Qcow2Table *table, bool create);
+
+/* Makes it so. Returns 0 or -errno. */
+int qcow2_prepare_table (Qcow2Map *map, Qcow2Table *table, bool create);
+
+/* For an image that was not closed: finds the clusters that were taken and never recorded. Reads
+ * all tables. Fails when two things are at one place. */
+bool qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error);
