@@ -87,11 +87,26 @@ expect_error () {
 	fi
 }
 
+# denied WHY COMMAND...: the command fails, and says so in one line that ends in WHY, the text of an
+# errno value.
+denied () {
+	local why=$1 output
+	shift
+
+	output=$("$@" 2>&1 </dev/null) && fail "$*: succeeds, and should give: $why"
+	[[ $output = *": $why" && $output != *$'\n'* ]] || fail "$*: not '$why': $output"
+}
+
+# rename FROM TO: as rename(2); mv(1) does more, and has its own words for some errors.
+rename () {
+	perl -e 'rename $ARGV[0], $ARGV[1] or die "rename: $!\n"' -- "$@"
+}
+
 # snapshot_tree DIR...: prints all that can be seen of what is in there (not below other mounts),
 # so that a comparison tells whether anything was made or changed.
 snapshot_tree () {
-	find "$@" -xdev -printf '%p %y %m %U:%G %n %i %s %T@ %C@ %l\n' 2>&1 | sort
-	find "$@" -xdev -type f -exec sha256sum {} + 2>&1 | sort -k 2
+	find "$@" -xdev -printf '%p %y %m %U:%G %n %i %s %T@ %C@ %l\n' 2>&1
+	find "$@" -xdev -type f -exec sha256sum {} + 2>&1
 }
 
 # refused STATUS REGEX COMMAND...: as expect_error, and nothing in $tmp was made or changed.
@@ -198,6 +213,7 @@ clean_up () {
 		echo "FAIL: $base stays, for in it are still mounted: $(mounts_here)"
 		exit 1
 	fi
+	[ "$(id -u)" = 0 ] || chmod -R u+rwX "$base"
 	rm -rf --one-file-system "$base"
 	exit "$status"
 }

@@ -35,9 +35,18 @@ static const struct
   size_t length;
   ssize_t expected;
 } reads[] = {
-  { 0, 0, 0 },          { 0, 1, 1 },     { 0, FILE_SIZE, FILE_SIZE }, { 0, FILE_SIZE + 1, FILE_SIZE },
-  { 0, 5000, FILE_SIZE }, { 500, 400, 400 }, { 500, 501, 500 },       { 999, 1, 1 },
-  { 999, 10, 1 },       { 1000, 1, 0 },  { 1000, 0, 0 },            { UINT64_C (1) << 40, 10, 0 },
+  { 0, 0, 0 },
+  { 0, 1, 1 },
+  { 0, FILE_SIZE, FILE_SIZE },
+  { 0, FILE_SIZE + 1, FILE_SIZE },
+  { 0, 5000, FILE_SIZE },
+  { 500, 400, 400 },
+  { 500, 501, 500 },
+  { 999, 1, 1 },
+  { 999, 10, 1 },
+  { 1000, 1, 0 },
+  { 1000, 0, 0 },
+  { UINT64_C (1) << 40, 10, 0 },
 };
 
 START_TEST (test_read)
@@ -257,9 +266,8 @@ START_TEST (test_zero_block)
   g_autofree uint8_t *block = g_malloc0 (blocks[_i]);
 
   ck_assert (zero_check (block, blocks[_i]));
-  for (size_t at = 0; at < blocks[_i]; at += at + 67 < blocks[_i] || at == blocks[_i] - 1
-                                                 ? 67
-                                                 : blocks[_i] - 1 - at)
+  for (size_t at = 0; at < blocks[_i];
+       at += at + 67 < blocks[_i] || at == blocks[_i] - 1 ? 67 : blocks[_i] - 1 - at)
     {
       block[at] = 0x80;
       ck_assert_msg (!zero_check (block, blocks[_i]), "byte %zu of %zu", at, blocks[_i]);
@@ -489,8 +497,7 @@ assert_refused (const char *path, const char *holder)
   ck_assert (!image_lock_own (fd, path, &error));
   ck_assert_int_eq (fail_code (error), EBUSY);
   ck_assert_ptr_nonnull (strstr (error->message, path));
-  ck_assert_msg (strstr (error->message, holder) != NULL, "no '%s' in: %s", holder,
-                 error->message);
+  ck_assert_msg (strstr (error->message, holder) != NULL, "no '%s' in: %s", holder, error->message);
   close (fd);
 }
 
@@ -659,9 +666,10 @@ START_TEST (test_lock_refuses_qemu)
 
   g_free (g_steal_pointer (&output));
   if (!resize) /* and when we are gone it may */
-    ck_assert_msg (test_run (&output, argv[0], argv[1], argv[2], argv[3], argv[4], argv[5], argv[6],
-                             NULL) == 0,
-                   "%s", output);
+    ck_assert_msg (
+        test_run (&output, argv[0], argv[1], argv[2], argv[3], argv[4], argv[5], argv[6], NULL)
+            == 0,
+        "%s", output);
 }
 END_TEST
 

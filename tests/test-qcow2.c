@@ -91,7 +91,8 @@ static const struct
 {
   size_t name_length;
   const char *format;
-} backings[] = { { 1, "raw" }, { 5, "qcow2" }, { 7, "x" }, { 8, "fifteen-letters" }, { 1023, "raw" } };
+} backings[]
+    = { { 1, "raw" }, { 5, "qcow2" }, { 7, "x" }, { 8, "fifteen-letters" }, { 1023, "raw" } };
 
 START_TEST (test_header_round_trip)
 {
@@ -267,14 +268,21 @@ static const struct
   uint64_t size, granule;
   bool fits;
 } limits[] = {
-  { 4 * PIB, 4096, true },          { 4 * PIB + 1, 4096, false },
-  { 16 * PIB, 8192, true },         { 16 * PIB + 1, 8192, false },
-  { 64 * PIB, 16384, true },        { 64 * PIB + 1, 16384, false },
-  { 256 * PIB, 32768, true },       { 256 * PIB + 1, 32768, false },
-  { 1024 * PIB, 65536, true },      { 1024 * PIB + 1, 65536, false },
-  { INT64_MAX, 4096, false },       { INT64_MAX, 65536, false },
+  { 4 * PIB, 4096, true },
+  { 4 * PIB + 1, 4096, false },
+  { 16 * PIB, 8192, true },
+  { 16 * PIB + 1, 8192, false },
+  { 64 * PIB, 16384, true },
+  { 64 * PIB + 1, 16384, false },
+  { 256 * PIB, 32768, true },
+  { 256 * PIB + 1, 32768, false },
+  { 1024 * PIB, 65536, true },
+  { 1024 * PIB + 1, 65536, false },
+  { INT64_MAX, 4096, false },
+  { INT64_MAX, 65536, false },
   { (uint64_t) INT64_MAX + 1, 65536, false },
-  { UINT64_MAX - 511, 65536, false }, { UINT64_MAX, 4096, false },
+  { UINT64_MAX - 511, 65536, false },
+  { UINT64_MAX, 4096, false },
 };
 
 START_TEST (test_too_large)
@@ -291,6 +299,16 @@ static Qcow2Header map_header;
 static int map_fd = -1;
 
 /* A map of 16 GiB in granules of 4k: 16 L2 tables; the first free cluster is 4. */
+/* The map of the image as one that was closed: its tables are read when they are needed. */
+static Qcow2Map *
+load_map (const char *path, GError **error)
+{
+  Qcow2Header closed = map_header;
+
+  closed.dirty = false;
+  return qcow2_map_load (map_fd, &closed, path, error);
+}
+
 static Qcow2Map *
 make_map (void)
 {
@@ -339,23 +357,44 @@ static const struct
   uint64_t entry_at;   /* in the file */
   uint8_t entry[16];
 } steps[] = {
-  { 5, true, 0x00000001, 0, 0x80050,
-    { 0x80, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } },
-  { 5, true, 0, 0x80000000, 0x80050,
-    { 0x80, 0, 0, 0, 0, 0x0a, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 1 } },
-  { 5, true, 0x7ffffffe, 0, 0x80050,
+  { 5, true, 0x00000001, 0, 0x80050, { 0x80, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } },
+  { 5, true, 0, 0x80000000, 0x80050, { 0x80, 0, 0, 0, 0, 0x0a, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 1 } },
+  { 5,
+    true,
+    0x7ffffffe,
+    0,
+    0x80050,
     { 0x80, 0, 0, 0, 0, 0x0a, 0, 0, 0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff } },
-  { 6, false, 0, 0x00000104, 0x80060,
-    { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x04, 0, 0, 0, 0 } },
-  { 6, true, 0x00000002, 0, 0x80060,
+  { 6, false, 0, 0x00000104, 0x80060, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x04, 0, 0, 0, 0 } },
+  { 6,
+    true,
+    0x00000002,
+    0,
+    0x80060,
     { 0x80, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0x01, 0x04, 0, 0, 0, 2 } },
-  { 6, true, 0x00000004, 0, 0x80060, /* a zero that becomes data: a merge upwards */
+  { 6,
+    true,
+    0x00000004,
+    0,
+    0x80060, /* a zero that becomes data: a merge upwards */
     { 0x80, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0x01, 0x00, 0, 0, 0, 6 } },
-  { 6, true, 0, 0x00000002, 0x80060, /* and data that becomes zeros */
+  { 6,
+    true,
+    0,
+    0x00000002,
+    0x80060, /* and data that becomes zeros */
     { 0x80, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0x01, 0x02, 0, 0, 0, 4 } },
-  { 8191, true, 0xffffffff, 0, 0x9fff0,
+  { 8191,
+    true,
+    0xffffffff,
+    0,
+    0x9fff0,
     { 0x80, 0, 0, 0, 0, 0x0e, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } },
-  { 8193, true, 0x00010000, 0x00000001, 0x100010,
+  { 8193,
+    true,
+    0x00010000,
+    0x00000001,
+    0x100010,
     { 0x80, 0, 0, 0, 0, 0x12, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0 } },
 };
 
@@ -376,8 +415,8 @@ START_TEST (test_entry_bytes)
       before = qcow2_map_lookup (map, steps[i].cluster);
       if (steps[i].reserve)
         qcow2_map_reserve (map, steps[i].cluster, 1);
-      ck_assert_int_eq (
-          qcow2_map_record (map, steps[i].cluster, 1, &steps[i].data, &steps[i].zero), 0);
+      ck_assert_int_eq (qcow2_map_record (map, steps[i].cluster, 1, &steps[i].data, &steps[i].zero),
+                        0);
       assert_file (what, steps[i].entry_at, steps[i].entry, 16);
 
       /* It can be looked up only when it is published. */
@@ -392,7 +431,7 @@ START_TEST (test_entry_bytes)
 
   /* What is in the file is what a new map reads. The data that was not written reaches to here. */
   ck_assert_int_eq (ftruncate (map_fd, 10 * 0x20000), 0);
-  loaded = qcow2_map_load (map_fd, &map_header, "o", &error);
+  loaded = load_map ("o", &error);
   ck_assert_msg (loaded != NULL, "%s", error != NULL ? error->message : "");
   ck_assert (!qcow2_map_prepared (loaded, 0, 1));
   ck_assert (qcow2_map_prepared (loaded, 2 * 8192, 8192)); /* no table, none wanted */
@@ -407,7 +446,7 @@ START_TEST (test_entry_bytes)
   qcow2_map_free (loaded);
 
   /* Walking over what is saved, without having prepared anything. */
-  loaded = qcow2_map_load (map_fd, &map_header, "o", &error);
+  loaded = load_map ("o", &error);
   for (unsigned i = 0; i < 4; i++, cluster++)
     {
       static const uint64_t saved[] = { 5, 6, 8191, 8193 };
@@ -422,7 +461,7 @@ START_TEST (test_entry_bytes)
 }
 END_TEST
 
-/* Several clusters in one record, adjacent in the file. */
+/* Several clusters in one record, adjacent in the file; the third has zeros and no place. */
 START_TEST (test_entry_bytes_of_eight)
 {
   static const uint32_t data[8] = { 1, 2, 0, 4, 5, 6, 7, 0x80000000 };
@@ -431,15 +470,16 @@ START_TEST (test_entry_bytes_of_eight)
   uint8_t expected[16];
 
   ck_assert_int_eq (qcow2_map_prepare (map, 16, 8, true), 0);
-  qcow2_map_reserve (map, 16, 8);
+  qcow2_map_reserve (map, 16, 2);
+  qcow2_map_reserve (map, 19, 5);
   ck_assert_int_eq (qcow2_map_record (map, 16, 8, data, zero), 0);
   qcow2_map_publish (map, 16, 8, data, zero);
   for (unsigned i = 0; i < 8; i++)
     {
-      uint64_t place = (5 + (uint64_t) i) << 17;
+      uint64_t place = i == 2 ? 0 : (5 + (uint64_t) i - (i > 2)) << 17;
 
       assert_mapping (map, 16 + i, place, data[i], zero[i]);
-      be_store64 (expected, COPIED | place);
+      be_store64 (expected, place == 0 ? 0 : COPIED | place);
       be_store32 (expected + 8, zero[i]);
       be_store32 (expected + 12, data[i]);
       assert_file ("an entry", 0x80000 + 16 * (16 + i), expected, 16);
@@ -490,7 +530,7 @@ START_TEST (test_l1_damage)
   be_store64 (entry_be, l1_entries[_i].entry);
   ck_assert_int_eq (io_write_full (map_fd, entry_be, 8, map_header.l1_offset + 8), 0);
 
-  map = qcow2_map_load (map_fd, &map_header, "dir/o.qcow2", &error);
+  map = load_map ("dir/o.qcow2", &error);
   ck_assert_msg ((map != NULL) == l1_entries[_i].good, "%s", l1_entries[_i].what);
   if (map != NULL)
     qcow2_map_free (map);
@@ -511,7 +551,7 @@ START_TEST (test_l1_cut)
 
   qcow2_map_free (map);
   ck_assert_int_eq (ftruncate (map_fd, (off_t) map_header.l1_offset + 8 * 16 - 1), 0);
-  ck_assert_ptr_null (qcow2_map_load (map_fd, &map_header, "dir/o.qcow2", &error));
+  ck_assert_ptr_null (load_map ("dir/o.qcow2", &error));
   ck_assert_ptr_nonnull (strstr (error->message, "dir/o.qcow2"));
   close (map_fd);
 }
@@ -565,7 +605,7 @@ START_TEST (test_l2_damage)
   be_store64 (entry_be + 8, l2_entries[_i].bits);
   ck_assert_int_eq (io_write_full (map_fd, entry_be, 16, 0x80000 + 16 * 77), 0);
 
-  map = qcow2_map_load (map_fd, &map_header, "o", NULL);
+  map = load_map ("o", NULL);
   ck_assert_ptr_nonnull (map);
   if (l2_entries[_i].good)
     {
@@ -642,9 +682,9 @@ assert_qemu_check (void)
   if (!test_have ("qemu-img"))
     test_skip ("qemu-img check", "no qemu-img");
   else
-    ck_assert_msg (test_run (&output, "qemu-img", "check", "-f", "qcow2", test_path ("o.qcow2"),
-                             NULL) == 0,
-                   "%s", output);
+    ck_assert_msg (
+        test_run (&output, "qemu-img", "check", "-f", "qcow2", test_path ("o.qcow2"), NULL) == 0,
+        "%s", output);
 }
 
 START_TEST (test_reserve_threads)
@@ -688,7 +728,7 @@ START_TEST (test_reserve_threads)
   finish_image (map);
   assert_qemu_check ();
 
-  loaded = qcow2_map_load (map_fd, &map_header, "o", NULL);
+  loaded = load_map ("o", NULL);
   ck_assert_ptr_nonnull (loaded);
   ck_assert_int_eq (qcow2_map_prepare (loaded, 0, N_CLUSTERS, false), 0);
   for (uint64_t i = 0; i < N_CLUSTERS; i += 13)
@@ -762,11 +802,13 @@ START_TEST (test_read_qemu)
     }
   test_make_file (base, GIB, 0);
   ck_assert_msg (test_run (&output, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
-                           base, "-o", "extended_l2=on,cluster_size=128k", path, NULL) == 0,
+                           base, "-o", "extended_l2=on,cluster_size=128k", path, NULL)
+                     == 0,
                  "%s", output);
   g_free (g_steal_pointer (&output));
   ck_assert_msg (test_run (&output, "qemu-io", "-f", "qcow2", "-c", qemu_images[_i].commands[0],
-                           "-c", second, path, NULL) == 0,
+                           "-c", second, path, NULL)
+                     == 0,
                  "%s", output);
 
   /* Where its tables are is its choice; the entries are the format's. */
@@ -776,7 +818,7 @@ START_TEST (test_read_qemu)
   ck_assert_uint_eq (be_load32 (bytes + 20), map_header.cluster_bits);
   ck_assert_uint_eq (be_load32 (bytes + 36), map_header.l1_size);
   map_header.l1_offset = be_load64 (bytes + 40);
-  map = qcow2_map_load (map_fd, &map_header, path, &error);
+  map = load_map (path, &error);
   ck_assert_msg (map != NULL, "%s", error != NULL ? error->message : "");
   ck_assert_int_eq (qcow2_map_prepare (map, 0, 8192, false), 0);
   mapping = qcow2_map_lookup (map, qemu_images[_i].cluster);

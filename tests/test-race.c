@@ -456,6 +456,81 @@ START_TEST (test_write_during_mkdir)
 }
 END_TEST
 
+/* Granules of old bytes that a snapshot has saved, away from PLACE, so that merges
+ * go in a known direction: to the one that has more. */
+static void
+overwrite (unsigned first, unsigned n)
+{
+  char bytes[GRANULE];
+
+  memset (bytes, NEW, sizeof bytes);
+  for (unsigned i = first; i < first + n; i++)
+    ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, GRANULE, i * GRANULE), GRANULE);
+}
+
+/* Two snapshots; a merge of the newer one will go down (into the older) or up. */
+static void
+prepare_merge (bool up)
+{
+  mkdir_ ("oldest");
+  overwrite (0, up ? 1 : 9);
+  mkdir_ ("newest");
+  overwrite (0, up ? 9 : 1);
+}
+
+/* A write comes when a merge of the newest level has copied all and not yet finished:
+ * its old block must be in the level that stays. */
+START_TEST (test_write_at_the_end_of_a_merge)
+{
+  prepare_merge (_i % 2 != 0);
+  pause_arm ("merge:copied");
+  ck_assert_int_eq (snapshots_remove (set, "newest"), 0);
+  pause_wait_reached ("merge:copied");
+  change (&(Write){ _i / 2 });
+  pause_watch ("merge:done");
+  pause_release ("merge:copied");
+  pause_wait_reached ("merge:done");
+  pause_release ("merge:done");
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* A writer copies into the newest level when that level's snapshot is removed: the merge must
+ * not go by before the copy is there. */
+START_TEST (test_merge_waits_for_writers)
+{
+  Write write = _i / 2;
+  pthread_t writer;
+
+  prepare_merge (_i % 2 != 0);
+  pause_arm ("writer:claimed");
+  writer = start (change, &write);
+  pause_wait_reached ("writer:claimed");
+  pause_watch ("barrier:closing");
+  pause_arm ("merge:copied");
+  pause_watch ("merge:done");
+  ck_assert_int_eq (snapshots_remove (set, "newest"), 0);
+  if (strcmp (pause_wait_either ("barrier:closing", "merge:copied"), "merge:copied") == 0)
+    {
+      pause_release ("merge:copied");
+      pause_wait_reached ("merge:done");
+      pause_release ("writer:claimed");
+      join (writer);
+    }
+  else
+    {
+      pause_release ("writer:claimed");
+      join (writer);
+      pause_wait_reached ("merge:copied");
+      pause_release ("merge:copied");
+      pause_wait_reached ("merge:done");
+    }
+  pause_release ("barrier:closing");
+  pause_release ("merge:done");
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
 static Suite *
 race_suite (void)
 {
@@ -463,17 +538,20 @@ race_suite (void)
   {
     const char *name;
     const TTest *test;
+    int n_loops;
   } cases[] = {
-    { "reader-first", test_reader_first },
-    { "reader-first-oldest-of-three", test_reader_first_oldest_of_three },
-    { "reader-first-mkdir-between", test_reader_first_mkdir_between },
-    { "reader-before-publish", test_reader_before_publish },
-    { "second-writer", test_second_writer_waits_too },
-    { "lookup-and-registration", test_writer_between_lookup_and_registration },
-    { "claim", test_claim_is_waited_for },
-    { "mkdir-while-reader-begins", test_mkdir_while_reader_begins },
-    { "mkdir-drains", test_mkdir_drains_writers },
-    { "write-during-mkdir", test_write_during_mkdir },
+    { "reader-first", test_reader_first, N_WRITES },
+    { "reader-first-oldest-of-three", test_reader_first_oldest_of_three, N_WRITES },
+    { "reader-first-mkdir-between", test_reader_first_mkdir_between, N_WRITES },
+    { "reader-before-publish", test_reader_before_publish, N_WRITES },
+    { "second-writer", test_second_writer_waits_too, N_WRITES },
+    { "lookup-and-registration", test_writer_between_lookup_and_registration, N_WRITES },
+    { "claim", test_claim_is_waited_for, N_WRITES },
+    { "mkdir-while-reader-begins", test_mkdir_while_reader_begins, N_WRITES },
+    { "mkdir-drains", test_mkdir_drains_writers, N_WRITES },
+    { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
+    { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
+    { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
   };
   Suite *suite = suite_create ("race");
 
@@ -482,7 +560,7 @@ race_suite (void)
       TCase *tcase = test_case (suite, cases[i].name, 0);
 
       tcase_add_checked_fixture (tcase, open_set, close_set);
-      tcase_add_loop_test (tcase, cases[i].test, 0, N_WRITES);
+      tcase_add_loop_test (tcase, cases[i].test, 0, cases[i].n_loops);
     }
   return suite;
 }

@@ -268,8 +268,8 @@ static const char *const places[] = { NULL, "/dev/shm" };
 static Source *
 open_in (const char *place, uint64_t size)
 {
-  g_autofree char *dir = g_strdup_printf ("%s/fleecefs-test-XXXXXX",
-                                          place != NULL ? place : test_dir);
+  g_autofree char *dir
+      = g_strdup_printf ("%s/fleecefs-test-XXXXXX", place != NULL ? place : test_dir);
   g_autofree char *path = NULL;
   Source *source;
 
@@ -299,9 +299,9 @@ START_TEST (test_file_allocate)
 
   if (source == NULL)
     return;
-  ck_assert_int_eq (source_allocate (source, allocations[i].mode, allocations[i].offset,
-                                     allocations[i].length),
-                    allocations[i].expected);
+  ck_assert_int_eq (
+      source_allocate (source, allocations[i].mode, allocations[i].offset, allocations[i].length),
+      allocations[i].expected);
   ck_assert_uint_eq (source_size (source), size);
   test_fill (expected, SIZE, 1, 0);
   if (allocations[i].zeros)

@@ -60,8 +60,7 @@ detach_loops_below (const char *dir)
 
   while (blocks != NULL && (name = g_dir_read_name (blocks)) != NULL)
     {
-      g_autofree char *attribute
-          = g_build_filename ("/sys/block", name, "loop/backing_file", NULL);
+      g_autofree char *attribute = g_build_filename ("/sys/block", name, "loop/backing_file", NULL);
       g_autofree char *device = g_build_filename ("/dev", name, NULL);
       g_autofree char *file = NULL;
 
@@ -69,8 +68,8 @@ detach_loops_below (const char *dir)
 
       if (g_str_has_prefix (name, "loop") && g_file_get_contents (attribute, &file, NULL, NULL)
           && is_below (file, dir))
-        g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
-                      NULL, NULL);
+        g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                      NULL);
     }
 }
 

@@ -17,6 +17,18 @@
 #define BED_MAX_DISKS 3
 #define BED_BLOCK UINT64_C (512)
 
+/* ThreadSanitizer takes ten times the time: smaller disks and longer phases then. */
+#if defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define BED_IS_SLOW 1
+#endif
+#endif
+#if defined __SANITIZE_THREAD__
+#define BED_IS_SLOW 1
+#elif !defined BED_IS_SLOW
+#define BED_IS_SLOW 0
+#endif
+
 typedef struct
 {
   uint64_t seed; /* of the program */
@@ -26,6 +38,7 @@ typedef struct
   const char *directory; /* for the phase's own */
   const char *qemu_img;  /* NULL: not there */
   int64_t deadline;      /* monotonic, us: the phase starts nothing new after it */
+  unsigned n_operations; /* an exact phase ends after so many; 0: any number */
 } BedConfig;
 
 typedef struct

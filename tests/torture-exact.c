@@ -153,6 +153,8 @@ pick_range (Exact *exact, const ModelDisk *disk, uint64_t *out_offset, uint64_t 
     offset += random_below (random, 3);
   if (random_percent (random, 10))
     offset = disk->size - units_min (disk->size, random_below (random, 2 * granule));
+  else if (random_percent (random, 3))
+    offset = disk->size; /* only grows */
   *out_offset = units_min (offset, disk->capacity - 1);
   *out_length = units_min (units_min (length, BUFFER_SIZE), disk->capacity - *out_offset);
   if (!random_percent (random, 5) && *out_offset < disk->size) /* do not always grow */
@@ -430,6 +432,7 @@ run_one (Exact *exact)
   unsigned sum = 0;
   uint64_t at;
 
+  atomic_fetch_add (&exact->bed->n_operations, 1);
   for (unsigned i = 0; i < G_N_ELEMENTS (operations); i++)
     sum += operations[i].weight;
   at = random_below (&exact->random, sum);
@@ -442,13 +445,13 @@ run_one (Exact *exact)
         }
       at -= operations[i].weight;
     }
-  atomic_fetch_add (&exact->bed->n_operations, 1);
   chaos_tick (exact->tick);
 }
 
 void
 torture_exact (Bed *bed, Random *random)
 {
+  unsigned n = bed->config.n_operations != 0 ? bed->config.n_operations : N_OPERATIONS;
   Exact *exact = g_new0 (Exact, 1);
 
   exact->bed = bed;
@@ -457,7 +460,7 @@ torture_exact (Bed *bed, Random *random)
   model_init (&exact->model, bed, &exact->random);
   bed_open (bed);
   start_readers (exact);
-  for (unsigned i = 0; i < N_OPERATIONS && !bed_is_late (bed); i++)
+  for (unsigned i = 0; i < n && !bed_is_late (bed); i++)
     run_one (exact);
   compare_all (exact);
   end_all (exact, true);

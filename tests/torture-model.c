@@ -80,7 +80,7 @@ model_fill (Random *random, uint8_t *bytes, uint64_t length)
 static void
 init_disk (ModelDisk *disk, Random *random)
 {
-  disk->size = 3 * MIB + random_below (random, 5 * MIB);
+  disk->size = 3 * MIB + random_below (random, BED_IS_SLOW ? MIB : 5 * MIB);
   if (random_percent (random, 50))
     disk->size = units_round_up (disk->size, BED_BLOCK);
   disk->capacity = disk->size + GROWTH;

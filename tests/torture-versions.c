@@ -39,7 +39,7 @@ void
 versions_init (Versions *versions, Bed *bed, Random *random)
 {
   versions->bed = bed;
-  versions->n_main = (MIB + random_below (random, 3 * MIB)) / BED_BLOCK;
+  versions->n_main = (MIB + random_below (random, BED_IS_SLOW ? MIB / 2 : 3 * MIB)) / BED_BLOCK;
   versions->n_blocks = versions->n_main + random_below (random, MIB) / BED_BLOCK + 8;
   for (unsigned d = 0; d < bed->n_disks; d++)
     init_disk (versions, d);

@@ -30,8 +30,10 @@ typedef struct
   GPtrArray *list; /* Witness *; under lock */
 } Witnesses;
 
+/* An empty list; and its end, with nobody else there. */
 void witnesses_init (Witnesses *witnesses, const Versions *versions);
 void witnesses_clear (Witnesses *witnesses);
+/* The number of snapshots that have a name, or have just lost it. */
 unsigned witnesses_count (Witnesses *witnesses);
 
 /* Reads all of a new snapshot and checks it against the bounds: each block, the sizes, the order of

@@ -7,8 +7,8 @@
  * begun and done around the mkdir. Both hold threads at pause points to widen races.
  *
  * All is drawn from the seed, and each phase has a seed of its own, so a failed phase can be
- * replayed alone. Where several threads run, the replay repeats what they do, not when.
- * Ends at the first difference with status 1. */
+ * replayed alone, with the number of operations in place of the time. Where several threads run,
+ * the replay repeats what they do, not when. Ends at the first difference with status 1. */
 #include "torture-phases.h"
 
 #include <inttypes.h>
@@ -19,14 +19,15 @@
 
 #define US_PER_S INT64_C (1000000)
 /* A phase is over after this time at the latest, so that all kinds get their share. */
-#define PHASE_US (3 * US_PER_S)
+#define PHASE_US ((BED_IS_SLOW ? 10 : 3) * US_PER_S)
 #define PHASE_MIN_US (US_PER_S / 4)
 
 typedef struct
 {
   int seconds;
   gint64 seed;
-  int phase; /* -1: all */
+  int phase;      /* -1: all */
+  int operations; /* 0: as many as there is time for */
   char *directory;
   char *copy;
 } Options;
@@ -38,6 +39,8 @@ parse (Options *options, int argc, char **argv)
     { "seconds", 0, 0, G_OPTION_ARG_INT, &options->seconds, "How long (10)", "N" },
     { "seed", 0, 0, G_OPTION_ARG_INT64, &options->seed, "Where random numbers start", "S" },
     { "phase", 0, 0, G_OPTION_ARG_INT, &options->phase, "Only this phase", "K" },
+    { "operations", 0, 0, G_OPTION_ARG_INT, &options->operations,
+      "End an exact phase after N operations, not by time", "N" },
     { "dir", 0, 0, G_OPTION_ARG_FILENAME, &options->directory, "Where to work; must exist", "DIR" },
     { "copy", 0, 0, G_OPTION_ARG_STRING, &options->copy, "auto, bounce or offload", "METHOD" },
     { 0 },
@@ -79,6 +82,8 @@ run_phase (BedConfig config, int64_t end)
   Bed *bed;
 
   config.deadline = CLAMP (end, now + PHASE_MIN_US, now + PHASE_US);
+  if (config.n_operations != 0 && config.phase % 2 == 0)
+    config.deadline = INT64_MAX;
   bed = bed_new (&config, &random);
   if (config.phase % 2 == 0)
     torture_exact (bed, &random);
@@ -95,7 +100,7 @@ main (int argc, char **argv)
   g_autofree char *made = NULL;
   g_autofree char *qemu_img = g_find_program_in_path ("qemu-img");
   BedConfig config = { .qemu_img = qemu_img };
-  int64_t end;
+  int64_t now, end;
 
   parse (&options, argc, argv);
   parse_copy (options.copy, &config);
@@ -108,7 +113,9 @@ main (int argc, char **argv)
     made = g_dir_make_tmp ("torture-XXXXXX", NULL);
   config.directory = options.directory != NULL ? options.directory : made;
   config.seed = (uint64_t) options.seed;
-  end = g_get_monotonic_time () + options.seconds * US_PER_S;
+  config.n_operations = (unsigned) options.operations;
+  now = g_get_monotonic_time ();
+  end = now + options.seconds * US_PER_S;
   if (options.phase >= 0)
     {
       config.phase = (unsigned) options.phase;
@@ -116,7 +123,7 @@ main (int argc, char **argv)
     }
   else
     for (; config.phase < 2 || g_get_monotonic_time () < end; config.phase++)
-      run_phase (config, end);
+      run_phase (config, config.phase == 0 ? now + (end - now) / 2 : end);
 
   if (made != NULL)
     rmdir (made);

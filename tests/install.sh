@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# make install puts the program and its manual below DESTDIR, both in order; make uninstall leaves
+# no file.
+
+set -u
+# shellcheck source=lib.sh source-path=SCRIPTDIR
+. "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
+need make
+setup_directory
+[ -f "$top_builddir/Makefile" ] || skip "$top_builddir is not a build directory"
+
+# target NAME: of make. No compiler: all is built, and other tests use the program at this time.
+target () {
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -C "$top_builddir" CC=false AR=false RANLIB=false \
+		DESTDIR="$tmp/root" prefix=/opt/fleece "$1" >"$base/log" 2>&1 </dev/null ||
+		fail "make $1: $(cat "$base/log")"
+}
+
+target install
+[ "$(cd root && find . ! -type d | sort)" = './opt/fleece/bin/fleecefs
+./opt/fleece/share/man/man8/fleecefs.8' ] || fail "installs: $(find root)"
+
+program=root/opt/fleece/bin/fleecefs
+[ "$("$program" --version)" = "$("$FLEECEFS" --version)" ] || fail 'the installed program is another'
+expect_error 2 'no image and no mountpoint' "$program"
+[ "$(stat -c %a "$program")" = 755 ] || fail "the program has mode $(stat -c %a "$program")"
+
+page=root/opt/fleece/share/man/man8/fleecefs.8
+same "$page" "$top_srcdir/man/fleecefs.8"
+[ "$(stat -c %a "$page")" = 644 ] || fail "the manual has mode $(stat -c %a "$page")"
+
+target uninstall
+[ -z "$(find root ! -type d)" ] || fail "uninstall leaves: $(find root ! -type d)"
+
+# The manual: no warning at any width, a line for whatis(1), each option of --help.
+need man groff
+for width in 60 80 120; do
+	MANWIDTH=$width man --warnings=w -l "$top_srcdir/man/fleecefs.8" \
+		>text 2>warnings || fail "man: status $?: $(cat warnings)"
+	[ ! -s warnings ] || fail "the manual, $width columns wide: $(cat warnings)"
+done
+grep -q 'fleecefs - snapshots of disk images in use' text || fail 'no NAME line'
+"$FLEECEFS" --help | grep -oE '^ +[a-z-]+=' | while read -r option; do
+	grep -qF -- "$option" text || fail "the manual lacks $option"
+done || exit 1
