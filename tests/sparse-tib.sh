@@ -33,7 +33,7 @@ for (my $end = 0; my $data = sysseek($file, $end, 3); ) { # SEEK_DATA
 $!{ENXIO} or die "SEEK_DATA: $!\n";
 END
 data () {
-	timeout 10 perl data.pl "$1" | tr '\n' ' '
+	timeout 60 perl data.pl "$1" | tr '\n' ' '
 }
 [ "$(data img)" = "$((700 * GIB))+65536 " ] || skip "no holes here, or not as expected: $(data img)"
 
