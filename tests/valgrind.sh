@@ -6,6 +6,7 @@
 # (./bootstrap check --enable-sanitizers=...).
 
 set -u
+: "${top_builddir:?}"
 
 command -v valgrind >/dev/null || { echo 'skipped: valgrind is not installed'; exit 77; }
 case $(nm "$top_builddir/tests/test-race" 2>/dev/null) in
