@@ -72,7 +72,7 @@ mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \
     's/if \(!atomic_load \(&barrier->closed\)\)/if (1)/'
 mutant 'copies go on into the level that a merge takes away' write-at-the-end-of-a-merge \
     snapshot/merge.c 's/set->merging_into = [^;]*\? older : NULL;/set->merging_into = NULL;/'
-mutant 'a merge does not drain the writers' merge-waits snapshot/snapshots.c \
+mutant 'a merge does not drain the writers' merge-waits snapshot/set-chains.c \
     's/(set_swap_chains \(Snapshots \*set\)\n.*?)  barrier_close \(set->barrier\);(.*?)  barrier_open \(set->barrier\);/$1$2/s'
 
 [ "$n_bad" -eq 0 ]

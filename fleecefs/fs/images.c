@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/images.h"
 
+#include "base/name.h"
 #include "fs/usage.h"
 #include "snapshot/snapshots.h"
 
@@ -26,26 +27,11 @@ images_new (void)
 static bool
 check_name (const Image *image, GError **error)
 {
-  const char *why = NULL;
-  const char *name = image->name;
+  const char *why;
 
-  if (*name == '\0')
-    why = "is empty";
-  else if (strlen (name) > SNAPSHOTS_NAME_MAX)
-    why = "is longer than 200 bytes";
-  else if (*name == '.')
-    why = "begins with a dot";
-  else if (!g_utf8_validate (name, -1, NULL))
-    why = "is not UTF-8";
-  else if (strchr (name, '/') != NULL)
-    why = "has a slash";
-  else
-    for (const char *c = name; *c != '\0'; c = g_utf8_next_char (c))
-      if (g_unichar_iscntrl (g_utf8_get_char (c)))
-        why = "has control characters";
-  return why == NULL
-         || usage_fail (error, "the name of the disk '%s' %s; choose one by NAME=%s", name, why,
-                        image->path);
+  return name_check (image->name, &why) == 0
+         || usage_fail (error, "the name of the disk '%s' %s; choose one by NAME=%s", image->name,
+                        why, image->path);
 }
 
 bool

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/verbs.h"
 
+#include "base/name.h"
 #include "base/scratch.h"
 #include "fs/directory.h"
 #include "fs/entry.h"
@@ -245,7 +246,7 @@ handle_statfs (fuse_req_t req, fuse_ino_t number)
   int result = snapshots_statvfs (tree_set (verbs_tree (req)), &out);
 
   (void) number;
-  out.f_namemax = SNAPSHOTS_NAME_MAX;
+  out.f_namemax = NAME_MAX_BYTES;
   if (result < 0)
     reply_result (req, result);
   else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the files of the set share: snapshots.c (verbs and references),
- * set-open.c (start and end) and merge.c (the background thread). */
+/* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
+ * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end) and
+ * merge.c (the background thread). */
 #pragma once
 
 #include "base/lock.h"
@@ -69,6 +70,15 @@ StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set
 /* The name and format of the backing file that a level's overlay of a disk has: the
  * overlay of the next level, or the source. A new string. */
 char *set_backing (Snapshots *set, unsigned level_index, unsigned disk, const char **out_format)
+    LOCK_REQUIRES (&set->verbs);
+
+/* The chains of the set's levels, one for each disk, references. fresh: see
+ * level_build_chain(). */
+Chain **set_build_chains (Snapshots *set, const Level *fresh);
+
+/* Makes a snapshot under a name that is free; two references, one for the name. NULL on failure,
+ * and then there is none. */
+Snapshot *set_create_snapshot (Snapshots *set, const char *name, GError **error)
     LOCK_REQUIRES (&set->verbs);
 
 /* Replaces the chains of all disks at one instant by those of the set's levels. */

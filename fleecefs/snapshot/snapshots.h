@@ -21,8 +21,6 @@
 typedef struct _Snapshots Snapshots;
 typedef struct _Snapshot Snapshot;
 
-#define SNAPSHOTS_NAME_MAX 200 /* bytes */
-
 typedef struct
 {
   const char *name; /* of the disk in the tree */

@@ -2,14 +2,13 @@
 #include "store/manifest.h"
 
 #include "base/fail.h"
+#include "base/name.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define GROUP "fleecefs"
 #define DISK_PREFIX "disk "
-
-#define NAME_MAX_BYTES 200
 
 /* What g_uri_escape_string() leaves as it is besides letters, digits and "-._~":
  * all other printable ASCII but '%', so that most paths look like themselves. */
@@ -53,20 +52,6 @@ manifest_free (Manifest *manifest)
 }
 
 bool
-manifest_name_is_valid (const char *name)
-{
-  size_t length = strnlen (name, NAME_MAX_BYTES + 1);
-
-  if (length == 0 || length > NAME_MAX_BYTES || name[0] == '.'
-      || !g_utf8_validate (name, (gssize) length, NULL))
-    return false;
-  for (const char *p = name; *p != '\0'; p = g_utf8_next_char (p))
-    if (*p == '/' || g_unichar_iscntrl (g_utf8_get_char (p)))
-      return false;
-  return true;
-}
-
-bool
 manifest_granule_is_valid (uint64_t granule)
 {
   return granule >= MANIFEST_GRANULE_MIN && granule <= MANIFEST_GRANULE_MAX
@@ -107,7 +92,7 @@ manifest_get_name (const Keyfile *file, const char *group, GError **error)
 {
   g_autofree char *name = keyfile_get_text (file, group, "name", error);
 
-  if (name != NULL && !manifest_name_is_valid (name))
+  if (name != NULL && name_check (name, NULL) != 0)
     {
       keyfile_fail_value (file, group, "name",
                           "a name (1 to 200 bytes of UTF-8, no '/', no control characters, no "
@@ -152,7 +137,7 @@ manifest_add_disk (Manifest *manifest, const char *name)
 
   for (guint i = 0; i < manifest->disks->len; i++)
     last = MAX (last, ((StoreDisk *) manifest->disks->pdata[i])->number);
-  if (last >= MANIFEST_DISKS_MAX || !manifest_name_is_valid (name))
+  if (last >= MANIFEST_DISKS_MAX || name_check (name, NULL) != 0)
     return NULL;
   disk = g_new0 (StoreDisk, 1);
   disk->name = g_strdup (name);

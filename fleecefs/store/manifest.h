@@ -64,10 +64,6 @@ StoreDisk *manifest_find_number (const GPtrArray *disks, uint32_t number);
  * one or there are MANIFEST_DISKS_MAX. */
 StoreDisk *manifest_add_disk (Manifest *manifest, const char *name);
 
-/* May a disk or a snapshot have this name? 1 to 200 bytes, UTF-8, no control characters,
- * no '/', no leading dot. */
-bool manifest_name_is_valid (const char *name);
-
 /* The groups "disk 1", "disk 2", ... of both manifest files. The number of the group is 0
  * when it is of another kind; false and *error when it starts like one and is not. */
 char *manifest_disk_group (uint32_t number);

@@ -2,6 +2,7 @@
 #include "store/record.h"
 
 #include "base/fail.h"
+#include "base/name.h"
 #include "store/manifest.h"
 
 #include <errno.h>
@@ -95,7 +96,7 @@ record_check (const StoreRecord *record, const GPtrArray *disks, GError **error)
   if ((record->id == 0) != (record->name == NULL))
     return fail (error, EINVAL, "the record of layer %u has an id or a name, not both",
                  record->layer);
-  if (record->name != NULL && !manifest_name_is_valid (record->name))
+  if (record->name != NULL && name_check (record->name, NULL) != 0)
     return fail (error, EINVAL, "the name of snapshot %u is not valid", record->id);
   for (guint i = 0; i < record->images->len; i++)
     {

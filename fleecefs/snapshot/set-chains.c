@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The levels of a set as the store and the disks see them: records, backing files, chains. */
+#include "snapshot/set-private.h"
+
+StoreRecord *
+set_record (Snapshots *set, const Level *level)
+{
+  StoreRecord *record = g_new0 (StoreRecord, 1);
+  Snapshot *snapshot = NULL;
+
+  record->layer = level->number;
+  record->images = g_ptr_array_new ();
+  lock_acquire (&set->lock);
+  if (level->snapshot != NULL && level->snapshot->name != NULL)
+    {
+      snapshot = level->snapshot;
+      record->id = snapshot->id;
+      record->name = g_strdup (snapshot->name);
+      record->created = snapshot->created;
+    }
+  for (unsigned i = 0; i < set->n_disks; i++)
+    if (level->layers[i] != NULL)
+      g_ptr_array_add (
+          record->images,
+          store_image_new (set->names[i], level->layers[i]->size,
+                           level->snapshot != NULL ? level->snapshot->images[i].mtime : 0));
+  lock_release (&set->lock);
+  if (snapshot != NULL) /* stays, for it can lose its name only under verbs */
+    record->broken = snapshot_dup_broken (snapshot);
+  return record;
+}
+
+char *
+set_backing (Snapshots *set, unsigned level_index, unsigned disk, const char **out_format)
+{
+  for (unsigned i = level_index + 1; i < set->levels->len; i++)
+    {
+      const Level *level = set->levels->pdata[i];
+
+      if (level->layers[disk] != NULL && level->layers[disk]->overlay != NULL)
+        {
+          *out_format = "qcow2";
+          return store_overlay_reference (level->number, set->names[disk]);
+        }
+    }
+  *out_format = "raw";
+  return g_strdup (source_path (disk_source (set->disks[disk])));
+}
+
+Chain **
+set_build_chains (Snapshots *set, const Level *fresh)
+{
+  Chain **chains = g_new (Chain *, set->n_disks);
+  const Level *into = set->merging_into;
+
+  lock_acquire (&set->lock);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    chains[i] = level_build_chain (set->levels, i, into, fresh);
+  lock_release (&set->lock);
+  return chains;
+}
+
+void
+set_swap_chains (Snapshots *set)
+{
+  g_autofree Chain **chains = set_build_chains (set, NULL);
+
+  barrier_close (set->barrier);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    disk_set_chain (set->disks[i], chains[i]);
+  barrier_open (set->barrier);
+}
+
+void
+set_note_break (void *data)
+{
+  Snapshots *set = data;
+
+  lock_acquire (&set->lock);
+  set->something_broke = true;
+  pthread_cond_signal (&set->work);
+  lock_release (&set->lock);
+}
