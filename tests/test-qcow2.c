@@ -101,14 +101,17 @@ START_TEST (test_header_round_trip)
   uint8_t area[QCOW2_HEADER_AREA], again[QCOW2_HEADER_AREA];
   Qcow2Header header = make_header (123456789, 65536), out;
 
-  for (unsigned dirty = 0; dirty < 2; dirty++)
+  for (unsigned bits = 0; bits < 4; bits++)
     {
-      header.dirty = dirty;
+      header.dirty = bits & 1;
+      header.broken = (bits & 2) != 0;
       ck_assert (qcow2_header_set_backing (&header, name, backings[_i].format));
       qcow2_header_encode (&header, area);
       ck_assert_msg (qcow2_header_decode (area, "o", &out, &error), "%s",
                      error != NULL ? error->message : "");
-      ck_assert_uint_eq (out.dirty, dirty);
+      ck_assert_uint_eq (area[79], 0x10 | bits); /* extended L2; corrupt is bit 1, dirty bit 0 */
+      ck_assert_uint_eq (out.dirty, bits & 1);
+      ck_assert_uint_eq (out.broken, bits >> 1);
       ck_assert_str_eq (out.backing_name, name);
       ck_assert_str_eq (out.backing_format, backings[_i].format);
       ck_assert_uint_eq (out.size, 123456789 / 512 * 512 + 512);
@@ -171,7 +174,6 @@ static const struct
   { "an internal snapshot", 60, 4, 1 },
   { "a snapshot table", 64, 8, 0x80000 },
   { "no extended L2", 72, 8, 0x01 },
-  { "corrupt bit", 72, 8, 0x13 },
   { "external data file", 72, 8, 0x15 },
   { "compression type bit", 72, 8, 0x19 },
   { "unknown incompatible bit", 72, 8, 0x31 },

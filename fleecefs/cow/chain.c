@@ -126,7 +126,14 @@ chain_break (Chain *chain, const Geometry *geometry, uint64_t region, const Gran
       if (!granule_set_is_empty (&here))
         any = layer_break (layer, fault, errnum) || any;
     }
+  return any;
+}
+
+void
+chain_record_break (Chain *chain)
+{
+  for (unsigned i = 0; i < chain->n_layers; i++)
+    layer_record_break (chain->layers[i]);
   if (all_broken (chain))
     atomic_store (&chain->given_up, true);
-  return any;
 }

@@ -65,3 +65,8 @@ void chain_subtract_saved (Chain *chain, const Geometry *geometry, uint64_t regi
  * granules at the source. Returns true when any was intact before. */
 bool chain_break (Chain *chain, const Geometry *geometry, uint64_t region,
                   const GranuleSet *granules, LayerFault fault, int errnum);
+
+/* After chain_break() and before the guest's write, with no lock held: on return it stands in the
+ * overlays which layers are broken, so that a kill cannot make us forget it. When all are, writers
+ * need no copies any more. */
+void chain_record_break (Chain *chain);

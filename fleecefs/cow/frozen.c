@@ -78,14 +78,24 @@ look_up (Frozen *frozen, unsigned first_layer) LOCK_REQUIRES (&frozen->stripe->l
   frozen->read = (TrackerEntry){ .region = frozen->piece.region, .granules = need };
 }
 
+/* With no lock held. */
+static void
+break_layer (Frozen *frozen, LayerFault fault, int errnum)
+{
+  bool first = layer_break (frozen->layer, fault, errnum);
+
+  layer_record_break (frozen->layer);
+  if (first)
+    frozen->disk->on_break (frozen->disk->on_break_data);
+}
+
 /* Without its tables a layer cannot be read right any more; but memory may come back. */
 static int
 break_for_lookup (Frozen *frozen, int r)
 {
   if (r == -ENOMEM)
     return r;
-  if (layer_break (frozen->layer, LAYER_LOOKUP_FAILED, -r))
-    frozen->disk->on_break (frozen->disk->on_break_data);
+  break_layer (frozen, LAYER_LOOKUP_FAILED, -r);
   return -EIO;
 }
 
@@ -184,8 +194,7 @@ read_source (Frozen *frozen, uint8_t *buffer)
         return (int) got;
       if ((uint64_t) got < end - offset)
         {
-          if (layer_break (frozen->layer, LAYER_SOURCE_TOO_SMALL, 0))
-            frozen->disk->on_break (frozen->disk->on_break_data);
+          break_layer (frozen, LAYER_SOURCE_TOO_SMALL, 0);
           return -EIO;
         }
       first = next;

@@ -43,6 +43,18 @@ layer_break (Layer *layer, LayerFault fault, int errnum)
                                          (unsigned) fault << 16 | (unsigned) errnum);
 }
 
+void
+layer_record_break (Layer *layer)
+{
+  int r;
+
+  if (!layer_is_broken (layer) || layer->overlay == NULL)
+    return;
+  r = overlay_mark_broken (layer->overlay);
+  if (r < 0)
+    g_warning ("cannot mark an overlay of level %u as broken: %s", layer->number, g_strerror (-r));
+}
+
 char *
 layer_dup_fault (Layer *layer)
 {

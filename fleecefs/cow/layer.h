@@ -48,6 +48,9 @@ Overlay *layer_steal_overlay (Layer *layer);
  * do so. Before the caller overwrites anything that the layer needs. */
 bool layer_break (Layer *layer, LayerFault fault, int errnum);
 
+/* If the layer is broken: that stands in its overlay on return. No lock is held. */
+void layer_record_break (Layer *layer);
+
 /* Looked at by every read, after it has its bytes. */
 static inline bool
 layer_is_broken (Layer *layer)

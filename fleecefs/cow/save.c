@@ -98,6 +98,8 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       stripe_claim (save->stripe, &claim);
       lock_release (&save->stripe->lock);
       r = copy_claimed (save, &claim.granules, &fault);
+      if (r < 0) /* the tables of older layers tell which of them need these granules */
+        chain_prepare (save->chain, 0, &save->disk->geometry, save->region, false);
       lock_acquire (&save->stripe->lock);
       if (r < 0)
         r = settle_failure (save, &claim.granules, fault, r);
@@ -126,6 +128,8 @@ save_piece (Save *save)
       stripe_wait_reads (save->stripe, save->region, &save->range);
     }
   lock_release (&save->stripe->lock);
+  if (!granule_set_is_empty (&save->given_up))
+    chain_record_break (save->chain);
   if (save->broke)
     save->disk->on_break (save->disk->on_break_data);
   return r;

@@ -19,6 +19,7 @@
 #include "fs/usage.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -194,5 +195,6 @@ main (int argc, char **argv)
   if (options->debug)
     log_set_verbose ();
   raise_file_limit ();
+  signal (SIGXFSZ, SIG_IGN); /* a write beyond RLIMIT_FSIZE is an error of that write */
   return start (options, &error) ? STATUS_OK : report (error);
 }

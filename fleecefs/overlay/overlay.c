@@ -23,7 +23,8 @@ struct _Overlay
 
   Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
   Qcow2Header header;
-  atomic_bool dirty; /* as in the file */
+  atomic_bool dirty;  /* as in the file */
+  atomic_bool broken; /* as in the file */
 };
 
 static Overlay *
@@ -36,6 +37,7 @@ overlay_new (int fd, const char *name, const Qcow2Header *header, uint64_t granu
   overlay->granule = granule;
   overlay->header = *header;
   overlay->dirty = header->dirty;
+  overlay->broken = header->broken;
   lock_init (&overlay->header_lock);
   return overlay;
 }
@@ -213,9 +215,40 @@ overlay_set_backing (Overlay *overlay, const char *name, const char *format)
 
   lock_acquire (&overlay->header_lock);
   if (strcmp (header->backing_name, name) != 0 || strcmp (header->backing_format, format) != 0)
-    r = qcow2_header_set_backing (header, name, format) ? write_header (overlay) : -ENAMETOOLONG;
+    {
+      Qcow2Header before = *header;
+
+      r = qcow2_header_set_backing (header, name, format) ? write_header (overlay) : -ENAMETOOLONG;
+      if (r < 0)
+        *header = before; /* so that the next call tries again */
+    }
   lock_release (&overlay->header_lock);
   return r;
+}
+
+int
+overlay_mark_broken (Overlay *overlay)
+{
+  int r = 0;
+
+  if (overlay->broken)
+    return 0;
+  lock_acquire (&overlay->header_lock);
+  if (!overlay->broken)
+    {
+      overlay->header.broken = true;
+      r = write_header (overlay);
+      if (r == 0)
+        overlay->broken = true;
+    }
+  lock_release (&overlay->header_lock);
+  return r;
+}
+
+bool
+overlay_is_marked_broken (const Overlay *overlay)
+{
+  return overlay->broken;
 }
 
 int

@@ -44,6 +44,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Overlay, overlay_free)
 /* Writes the name of the backing file now. */
 int overlay_set_backing (Overlay *overlay, const char *name, const char *format);
 
+/* Writes into the header that the snapshot of this overlay is broken; it needs no space. On return
+ * it stands there, whoever wrote it. Takes no lock of the engine. */
+int overlay_mark_broken (Overlay *overlay);
+/* Was it marked, now or before it was opened? */
+bool overlay_is_marked_broken (const Overlay *overlay);
+
 /* All that was written is on disk. */
 int overlay_sync (Overlay *overlay);
 

@@ -36,6 +36,7 @@ enum
 #define MAGIC UINT32_C (0x514649fb)
 #define VERSION 3
 #define INCOMPATIBLE_DIRTY (UINT64_C (1) << 0)
+#define INCOMPATIBLE_CORRUPT (UINT64_C (1) << 1)
 #define INCOMPATIBLE_EXTENDED_L2 (UINT64_C (1) << 4)
 #define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
 #define REFCOUNT_ORDER 4
@@ -98,8 +99,9 @@ qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER
   be_store64 (area + AT_L1_OFFSET, header->l1_offset);
   be_store64 (area + AT_REFCOUNT_TABLE_OFFSET, header->refcount_table_offset);
   be_store32 (area + AT_REFCOUNT_TABLE_CLUSTERS, header->refcount_table_clusters);
-  be_store64 (area + AT_INCOMPATIBLE,
-              INCOMPATIBLE_EXTENDED_L2 | (header->dirty ? INCOMPATIBLE_DIRTY : 0));
+  be_store64 (area + AT_INCOMPATIBLE, INCOMPATIBLE_EXTENDED_L2
+                                          | (header->dirty ? INCOMPATIBLE_DIRTY : 0)
+                                          | (header->broken ? INCOMPATIBLE_CORRUPT : 0));
   be_store64 (area + AT_COMPATIBLE, COMPATIBLE_LAZY_REFCOUNTS);
   be_store32 (area + AT_REFCOUNT_ORDER, REFCOUNT_ORDER);
   be_store32 (area + AT_HEADER_LENGTH, HEADER_LENGTH);
@@ -183,7 +185,7 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
 
   if (be_load32 (area + AT_MAGIC) != MAGIC || be_load32 (area + AT_VERSION) != VERSION)
     return damaged (path, "not a qcow2 version 3 image", error);
-  if ((incompatible & ~INCOMPATIBLE_DIRTY) != INCOMPATIBLE_EXTENDED_L2)
+  if ((incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT)) != INCOMPATIBLE_EXTENDED_L2)
     return damaged (path, "unknown or missing features", error);
   if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
     return damaged (path, "bad cluster size", error);
@@ -207,5 +209,6 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
 
   *out = expected;
   out->dirty = (incompatible & INCOMPATIBLE_DIRTY) != 0;
+  out->broken = (incompatible & INCOMPATIBLE_CORRUPT) != 0;
   return decode_backing (area, path, out, error);
 }

@@ -37,7 +37,8 @@ typedef struct
   uint64_t l1_offset;
   uint64_t refcount_table_offset;
   uint32_t refcount_table_clusters;
-  bool dirty; /* refcounts are not valid: the image was not closed */
+  bool dirty;  /* refcounts are not valid: the image was not closed */
+  bool broken; /* the format's "corrupt" bit: its snapshot lacks old blocks */
   char backing_name[QCOW2_BACKING_NAME_MAX + 1];
   char backing_format[16];
 } Qcow2Header;

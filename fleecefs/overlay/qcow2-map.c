@@ -5,6 +5,7 @@
 #include "overlay/qcow2-map-private.h"
 #include "overlay/qcow2-refcount.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define RECORD_MAX 8
@@ -39,6 +40,8 @@ qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool cr
   uint64_t last = (cluster + n_clusters - 1) / map->n_entries;
   int r = 0;
 
+  if (create && last >= map->header.l1_size)
+    return -EFBIG;
   for (uint64_t i = cluster / map->n_entries; i <= last && r == 0; i++)
     if (i < map->header.l1_size && !qcow2_table_is_prepared (&map->tables[i], create))
       r = qcow2_prepare_table (map, &map->tables[i], create);

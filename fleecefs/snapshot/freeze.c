@@ -88,7 +88,9 @@ prepare_level (Snapshots *set, Level *level, GError **error) LOCK_REQUIRES (&set
 {
   g_autoptr (StoreRecord) record = NULL;
 
-  if (!create_overlays (set, level, error))
+  /* When it is done anew, a kill must not leave a record with overlays of another size. */
+  if (!store_remove_record (set->store, level->number, error)
+      || !create_overlays (set, level, error))
     return false;
   record = set_record (set, level);
   return store_write_record (set->store, record, true, error) && link_overlays (set, false, error);

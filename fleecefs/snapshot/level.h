@@ -18,7 +18,8 @@ typedef struct
   unsigned n_disks;
 
   Snapshot *snapshot; /* not a reference; NULL: dead. Under the set's lock */
-  bool fault_noted;   /* that its snapshot broke is in the log and the manifest; under verbs */
+  bool fault_logged;  /* that its snapshot broke is in the log; under verbs */
+  bool fault_noted;   /* and in the manifest; under verbs */
   Layer *layers[];    /* one for each disk; NULL: the disk came later. Constant */
 } Level;
 

@@ -100,10 +100,12 @@ merge_note_broken (Snapshots *set)
       if (level->fault_noted || record->broken == NULL)
         continue;
       snapshot = snapshots_find_id (set, record->id);
-      level->fault_noted = true;
-      g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
-      if (!store_write_record (set->store, record, true, &error))
-        g_warning ("%s", error->message);
+      if (!level->fault_logged)
+        g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
+      level->fault_logged = true;
+      level->fault_noted = store_write_record (set->store, record, true, &error);
+      if (!level->fault_noted)
+        g_warning ("%s", error->message); /* the overlay has a mark as well */
       g_ptr_array_add (broken, g_steal_pointer (&snapshot));
     }
   return broken;
@@ -122,14 +124,27 @@ allocated (const Level *level)
   return sum;
 }
 
-/* Up is possible when the disks and their sizes were the same: the overlay that stays must
- * have the size of the snapshot that stays. */
 static bool
-same_sizes (const Level *a, const Level *b)
+is_usable (Layer *layer)
 {
-  for (unsigned i = 0; i < a->n_disks; i++)
-    if (a->layers[i] == NULL ? b->layers[i] != NULL : a->layers[i]->size != b->layers[i]->size)
-      return false;
+  return layer->overlay != NULL && !layer_is_broken (layer);
+}
+
+/* Up is possible when the disks and their sizes were the same (the overlay that stays must have the
+ * size of the snapshot that stays) and neither level is broken: that one is belongs to its
+ * overlays, and would be forgotten with the older one's or put upon it by the dead one's. */
+static bool
+may_go_up (const Level *older, const Level *dead)
+{
+  for (unsigned i = 0; i < older->n_disks; i++)
+    {
+      Layer *a = older->layers[i], *b = dead->layers[i];
+
+      if (a == NULL && b == NULL)
+        continue;
+      if (a == NULL || b == NULL || a->size != b->size || !is_usable (a) || !is_usable (b))
+        return false;
+    }
   return true;
 }
 
@@ -146,7 +161,7 @@ find_merge (Snapshots *set, Merge *merge) LOCK_REQUIRES (&set->verbs)
       if (!is_dead (set, dead))
         continue;
       *merge = (Merge){ .set = set, .older = older, .dead = dead };
-      merge->up = same_sizes (older, dead) && allocated (older) < allocated (dead);
+      merge->up = may_go_up (older, dead) && allocated (older) < allocated (dead);
 
       lock_acquire (&set->lock);
       set->merging_into = !merge->up && i + 1 == set->levels->len ? older : NULL;
@@ -240,7 +255,6 @@ finish_up (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&s
     {
       merge->dead->snapshot = merge->older->snapshot;
       merge->dead->snapshot->level = merge->dead;
-      merge->dead->fault_noted = merge->older->fault_noted;
       merge->older->snapshot = NULL;
     }
   lock_release (&set->lock);
@@ -266,6 +280,8 @@ run_merge (const Merge *merge)
   PAUSE_POINT ("merge:copied");
 
   lock_acquire (&set->verbs);
+  if (r == 0 && merge->up && !may_go_up (merge->older, merge->dead))
+    r = -ECANCELED; /* one broke meanwhile; the next try goes down */
   if (r == 0 && is_wanted (merge))
     ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
   else if (r < 0 && r != -ECANCELED)

@@ -107,20 +107,23 @@ open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, 
   return layer_new (overlay, image->size, record->layer);
 }
 
+/* Breaks a level's snapshot, if it is not broken yet. */
+static void
+break_one (Level *level, unsigned disk, const char *damage)
+{
+  if (level->layers[disk] == NULL || layer_is_broken (level->layers[disk]))
+    return;
+  layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+  if (level->snapshot != NULL && level->snapshot->broken_before == NULL)
+    level->snapshot->broken_before = g_strdup (damage);
+}
+
 /* Breaks the snapshots of the levels up to this one: they read through it. */
 static void
 break_levels (Snapshots *set, unsigned n_levels, unsigned disk, const char *damage)
 {
   for (unsigned i = 0; i < n_levels; i++)
-    {
-      Level *level = set->levels->pdata[i];
-
-      if (level->layers[disk] == NULL || layer_is_broken (level->layers[disk]))
-        continue;
-      layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
-      if (level->snapshot != NULL && level->snapshot->broken_before == NULL)
-        level->snapshot->broken_before = g_strdup (damage);
-    }
+    break_one (set->levels->pdata[i], disk, damage);
 }
 
 static bool
@@ -144,6 +147,9 @@ open_level (Snapshots *set, const StoreRecord *record, GError **error)
       level->layers[disk] = open_layer (set, record, image, &damage);
       if (record->broken != NULL)
         layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+      else if (level->layers[disk]->overlay != NULL
+               && overlay_is_marked_broken (level->layers[disk]->overlay))
+        break_one (level, (unsigned) disk, "old blocks could not be kept while it was mounted");
       if (damage != NULL)
         break_levels (set, set->levels->len, (unsigned) disk, damage);
     }

@@ -218,6 +218,19 @@ store_remove_layer (Store *store, uint32_t layer, GError **error)
   return layers_remove (store->snapshots_fd, store->snapshots_path, layer, error);
 }
 
+bool
+store_remove_record (Store *store, uint32_t layer, GError **error)
+{
+  DIR_AUTO_FD fd = store_open_layer (store, layer, error);
+
+  if (fd < 0)
+    return false;
+  if (unlinkat (fd, RECORD_FILE, 0) == 0 || errno == ENOENT)
+    return true;
+  return fail_errno (error, errno, "cannot remove '" RECORD_FILE "' of layer %u in '%s'", layer,
+                     store->snapshots_path);
+}
+
 int
 store_statvfs (const Store *store, struct statvfs *out)
 {

@@ -151,6 +151,8 @@ char *store_overlay_reference (uint32_t layer, const char *disk);
  * written, for a record that is wrong by itself; that id and name are not in use is up to
  * the caller. */
 bool store_write_record (Store *store, const StoreRecord *record, bool durable, GError **error);
+/* Takes a layer's record away again: the directory is half made. A missing one is no error. */
+bool store_remove_record (Store *store, uint32_t layer, GError **error);
 /* Reads all layers, oldest first (StoreRecord *, owned by the array). A damaged record, two
  * of one name, or an image that no disk of the store matches is an error. Of two layers with the
  * same snapshot id (a merge was interrupted just before its last step) the older is removed from
