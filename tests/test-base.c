@@ -9,6 +9,7 @@
 #include "base/image-lock.h"
 #include "base/io.h"
 #include "base/lock.h"
+#include "base/name.h"
 #include "base/pause.h"
 #include "base/scratch.h"
 #include "base/units.h"
@@ -205,6 +206,47 @@ START_TEST (test_parse_size)
                  sizes[_i].text);
   if (sizes[_i].good)
     ck_assert_uint_eq (bytes, sizes[_i].bytes);
+}
+END_TEST
+
+static const struct
+{
+  const char *name;
+  int result;
+  const char *why;
+} names[] = {
+  { "a", 0, NULL },
+  { "2026-11-22 03:00", 0, NULL },
+  { "a=b;c\\d", 0, NULL },
+  { "\xc3\xa4", 0, NULL },
+  { "a.", 0, NULL },
+  { "", -EINVAL, "is empty" },
+  { ".", -EINVAL, "begins with a dot" },
+  { ".live", -EINVAL, "begins with a dot" },
+  { "a/b", -EINVAL, "has a slash" },
+  { "\xe4", -EILSEQ, "is not UTF-8" },
+  { "\xc3", -EILSEQ, "is not UTF-8" },
+  { "\xc0\xaf", -EILSEQ, "is not UTF-8" }, /* a slash, written too long */
+  { "a\n", -EILSEQ, "has control characters" },
+  { "\x7f", -EILSEQ, "has control characters" },
+  { "\xc2\x85", -EILSEQ, "has control characters" },
+};
+
+START_TEST (test_name)
+{
+  const char *why = "?";
+
+  ck_assert_int_eq (name_check (names[_i].name, &why), names[_i].result);
+  ck_assert_pstr_eq (why, names[_i].why);
+  ck_assert_int_eq (name_check (names[_i].name, NULL), names[_i].result);
+}
+END_TEST
+
+START_TEST (test_name_length)
+{
+  g_autofree char *name = g_strnfill ((gsize) _i, 'n');
+
+  ck_assert_int_eq (name_check (name, NULL), _i <= NAME_MAX_BYTES ? 0 : -ENAMETOOLONG);
 }
 END_TEST
 
@@ -699,6 +741,7 @@ base_suite (void)
   Suite *suite = suite_create ("base");
   TCase *io = test_case (suite, "io", 0);
   TCase *units = test_case (suite, "units", 0);
+  TCase *names_case = test_case (suite, "names", 0);
   TCase *memory = test_case (suite, "memory", 0);
   TCase *errors = test_case (suite, "errors", 0);
   TCase *pauses = test_case (suite, "pause", 0);
@@ -709,6 +752,8 @@ base_suite (void)
   tcase_add_loop_test (io, test_partial_write, 0, G_N_ELEMENTS (limited_writes));
   tcase_add_loop_test (units, test_parse_size, 0, G_N_ELEMENTS (sizes));
   tcase_add_loop_test (units, test_divisions, 0, G_N_ELEMENTS (divisions));
+  tcase_add_loop_test (names_case, test_name, 0, G_N_ELEMENTS (names));
+  tcase_add_loop_test (names_case, test_name_length, NAME_MAX_BYTES - 1, NAME_MAX_BYTES + 2);
   tcase_add_loop_test (memory, test_zero_short, 0, 16);
   tcase_add_loop_test (memory, test_zero_block, 0, G_N_ELEMENTS (blocks));
   tcase_add_test (memory, test_scratch);
