@@ -87,3 +87,17 @@ expect_broken mnt/x/a.img
 frozen mnt/x/b.img truth
 unmount mnt
 echo 'a changed image breaks its snapshots and nothing else'
+
+# The record of it may not have fitted into a full store: the overlays say it as well.
+noise 1000003 >img
+mount_fleecefs img mnt
+mkdir mnt/old || fail 'mkdir'
+unmount mnt
+patch img 4096 4096
+mount_fleecefs img mnt
+unmount mnt
+sed -i '/^broken=/d' img.fleece/snapshots/*/snapshot.ini
+mount_fleecefs img mnt
+[[ $(state mnt/old/img) = broken:* ]] || fail "without its record the state is '$(state mnt/old/img)'"
+cat mnt/old/img >output 2>/dev/null && fail 'without its record it can be read'
+unmount mnt

@@ -103,9 +103,12 @@ merge_note_broken (Snapshots *set)
       if (!level->fault_logged)
         g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
       level->fault_logged = true;
+      for (unsigned d = 0; d < set->n_disks; d++) /* in place, for the record may not fit */
+        if (level->layers[d] != NULL)
+          layer_record_break (level->layers[d]);
       level->fault_noted = store_write_record (set->store, record, true, &error);
       if (!level->fault_noted)
-        g_warning ("%s", error->message); /* the overlay has a mark as well */
+        g_warning ("%s", error->message);
       g_ptr_array_add (broken, g_steal_pointer (&snapshot));
     }
   return broken;
