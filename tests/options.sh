@@ -61,7 +61,7 @@ option threads= 'number from 1 to 256' '' 0 x -1 1.5 257 99999999999999999999 '1
 option max-snapshots= 'number from 1 to 10000' '' 0 x -1 10001 99999999999999999999
 option copy= 'auto, bounce, offload' '' x Auto autob
 option on-cbw-error= 'break-snapshot, break-guest-write' '' x break
-option durability= 'process' '' x
+option durability= 'process, power' '' x
 option store= 'directory' ''
 option max_read= 'number' x -1
 

@@ -16,6 +16,7 @@
  *       (tracker.h)         L2 entries of one region          need it
  *     tables (qcow2-map.c)  loading and creating L2 tables    reads or creates one table
  *     header (overlay.c)    the header of one overlay         one small write
+ *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
  *
  * A chain swap takes all stripe.locks of a disk, in index order; nothing else
  * holds two of them.

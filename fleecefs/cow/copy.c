@@ -241,22 +241,25 @@ copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t 
 }
 
 int
-copy_commit (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
+copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
              const GranuleSet *zero)
 {
   unsigned n = disk->geometry.clusters_per_region;
-  uint64_t cluster = region * n;
   int r;
 
   lock_acquire (&stripe->meta);
-  r = overlay_record (to, cluster, n, data->words, zero->words);
-  PAUSE_POINT ("writer:recorded");
-  if (r == 0)
-    {
-      lock_acquire (&stripe->lock);
-      overlay_publish (to, cluster, n, data->words, zero->words);
-      lock_release (&stripe->lock);
-    }
+  r = overlay_record (to, region * n, n, data->words, zero->words);
   lock_release (&stripe->meta);
   return r;
+}
+
+void
+copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
+              const GranuleSet *zero)
+{
+  unsigned n = disk->geometry.clusters_per_region;
+
+  lock_acquire (&stripe->lock);
+  overlay_publish (to, region * n, n, data->words, zero->words);
+  lock_release (&stripe->lock);
 }

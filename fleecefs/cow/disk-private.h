@@ -33,9 +33,13 @@ struct _Disk
 int copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t region,
                    const GranuleSet *granules, GranuleSet *out_zero, LayerFault *out_fault);
 
-/* Records and publishes granules whose bytes are in the overlay, as data or zeros. */
-int copy_commit (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
+/* Records granules whose bytes are in the overlay, as data or zeros: in its file. */
+int copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
                  const GranuleSet *zero);
+
+/* Publishes what was recorded: from here on, lookups find it. */
+void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
+                   const GranuleSet *zero);
 
 /* Steps 2 to 5 for the bytes from offset to end; the caller is in a write section and
  * chain is the disk's. On success no frozen read of them is under way, and none will

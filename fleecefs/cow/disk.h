@@ -110,8 +110,7 @@ int64_t disk_seek_frozen (Disk *disk, Layer *layer, uint64_t offset, int whence)
 
 /* Copies the saved granules of one layer into its neighbour, for merge.h: those
  * of from that to does not have (overwrite false), or all (overwrite true; then
- * nobody reads these granules of to). Work goes in steps: copies at most n_granules
- * granules from *position on, and moves *position; returns 1 when there may be more,
- * 0 when all is done, or -errno. */
-int disk_merge_step (Disk *disk, Layer *from, Layer *to, bool overwrite, uint64_t n_granules,
-                     uint64_t *position);
+ * nobody reads these granules of to). Work goes in steps of a few MiB at most: each goes
+ * on at *position (first 0) and moves it; returns 1 when there may be more, 0 when all is
+ * done, or -errno. To is not synced when all is done. */
+int disk_merge_step (Disk *disk, Layer *from, Layer *to, bool overwrite, uint64_t *position);

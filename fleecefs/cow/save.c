@@ -39,6 +39,8 @@ is_saved_and_quiet (const Save *save)
   return granule_set_is_empty (&set) && atomic_load (&save->stripe->n_reads) == 0;
 }
 
+/* Step 3. A durable overlay is on disk with bytes and entries before the guest's write is issued,
+ * and with bytes before entries. */
 static int
 copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
 {
@@ -46,6 +48,7 @@ copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
   Overlay *to = save->chain->layers[save->chain->receiver]->overlay;
   uint64_t size = save->chain->layers[save->chain->wanted]->size;
   GranuleSet zero, data = *claimed;
+  Stripe *stripe = save->stripe;
   int r;
 
   PAUSE_POINT ("writer:claimed");
@@ -53,14 +56,22 @@ copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
   r = overlay_prepare (to, save->region * geometry->clusters_per_region,
                        geometry->clusters_per_region, true);
   if (r == 0)
-    r = copy_granules (save->disk, save->stripe, to, size, save->region, claimed, &zero, out_fault);
+    r = copy_granules (save->disk, stripe, to, size, save->region, claimed, &zero, out_fault);
   if (r < 0)
     return r;
   PAUSE_POINT ("writer:copied");
 
   granule_set_subtract (&data, &zero);
   *out_fault = LAYER_WRITE_FAILED;
-  return copy_commit (save->disk, save->stripe, to, save->region, &data, &zero);
+  r = granule_set_is_empty (&data) ? 0 : overlay_settle (to);
+  if (r == 0)
+    r = copy_record (save->disk, stripe, to, save->region, &data, &zero);
+  PAUSE_POINT ("writer:recorded");
+  if (r == 0)
+    r = overlay_settle (to);
+  if (r == 0)
+    copy_publish (save->disk, stripe, to, save->region, &data, &zero);
+  return r;
 }
 
 /* A copy failed. Breaking comes before the guest's write, so that a read that got

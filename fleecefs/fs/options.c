@@ -161,7 +161,7 @@ parse_own (Parse *parse, const char *arg, int key)
 {
   static const char *const copy_words[] = { "auto", "bounce", "offload", NULL };
   static const char *const cbw_words[] = { "break-snapshot", "break-guest-write", NULL };
-  static const char *const durability_words[] = { "process", NULL };
+  static const char *const durability_words[] = { "process", "power", NULL };
   Options *options = parse->options;
   int word = 0;
 
@@ -188,7 +188,10 @@ parse_own (Parse *parse, const char *arg, int key)
           = (DiskCbwError[]){ DISK_CBW_BREAK_SNAPSHOT, DISK_CBW_BREAK_GUEST_WRITE }[word];
       return true;
     case KEY_DURABILITY:
-      return parse_word (arg, durability_words, &word, parse->error);
+      if (!parse_word (arg, durability_words, &word, parse->error))
+        return false;
+      options->durable = word == 1;
+      return true;
     default:
       return usage_fail (parse->error, "unknown option '%s'", arg);
     }

@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/units.h"
+#include "overlay/group-sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,9 @@ struct _Overlay
   char *name;
   uint64_t granule;
   Qcow2Map *map;
+  bool durable; /* once other threads use it */
+
+  GroupSync sync;
 
   Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
   Qcow2Header header;
@@ -35,6 +39,7 @@ overlay_new (int fd, const char *name, const Qcow2Header *header, uint64_t granu
   overlay->fd = fd;
   overlay->name = g_strdup (name);
   overlay->granule = granule;
+  group_sync_init (&overlay->sync, fd);
   overlay->header = *header;
   overlay->dirty = header->dirty;
   overlay->broken = header->broken;
@@ -50,6 +55,7 @@ overlay_free (Overlay *overlay)
   if (overlay->map != NULL)
     qcow2_map_free (overlay->map);
   lock_clear (&overlay->header_lock);
+  group_sync_clear (&overlay->sync);
   close (overlay->fd);
   g_free (overlay->name);
   g_free (overlay);
@@ -72,6 +78,8 @@ mark (Overlay *overlay, bool dirty)
   lock_acquire (&overlay->header_lock);
   overlay->header.dirty = dirty;
   r = write_header (overlay);
+  if (r == 0 && dirty)
+    r = overlay_settle (overlay); /* no entry may get there before it */
   if (r == 0)
     overlay->dirty = dirty;
   lock_release (&overlay->header_lock);
@@ -239,6 +247,8 @@ overlay_mark_broken (Overlay *overlay)
       overlay->header.broken = true;
       r = write_header (overlay);
       if (r == 0)
+        r = overlay_settle (overlay);
+      if (r == 0)
         overlay->broken = true;
     }
   lock_release (&overlay->header_lock);
@@ -254,7 +264,21 @@ overlay_is_marked_broken (const Overlay *overlay)
 int
 overlay_sync (Overlay *overlay)
 {
-  return fdatasync (overlay->fd) == 0 ? 0 : -errno;
+  return group_sync (&overlay->sync);
+}
+
+int
+overlay_make_durable (Overlay *overlay)
+{
+  overlay->durable = true;
+  qcow2_map_make_durable (overlay->map, &overlay->sync);
+  return group_sync (&overlay->sync);
+}
+
+int
+overlay_settle (Overlay *overlay)
+{
+  return overlay->durable ? group_sync (&overlay->sync) : 0;
 }
 
 uint64_t

@@ -7,12 +7,15 @@
  *     overlay_prepare (create)       tables exist; may block
  *     [stripe.meta] overlay_reserve  a place for each cluster with data
  *     overlay_write                  the bytes, no lock held
+ *     overlay_settle                 durable: they are on disk; may block
  *     [stripe.meta] overlay_record   the entries, in the file
+ *     overlay_settle                 durable: they are on disk; may block
  *     [stripe.lock] overlay_publish  the entries, for lookups
  *
  * After a kill between any two of them the file is a valid image that has the
- * granule or has it not. Between opening for change and overlay_close() the dirty
- * bit is set: refcounts are not kept, QEMU would repair them.
+ * granule or has it not. Of a durable overlay that is true after a loss of power too, for
+ * no entry is written before what it points to is on disk. Between opening for change and
+ * overlay_close() the dirty bit is set: refcounts are not kept, QEMU would repair them.
  *
  * I/O functions return 0 or -errno.
  */
@@ -45,13 +48,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Overlay, overlay_free)
 int overlay_set_backing (Overlay *overlay, const char *name, const char *format);
 
 /* Writes into the header that the snapshot of this overlay is broken; it needs no space. On return
- * it stands there, whoever wrote it. Takes no lock of the engine. */
+ * it stands there (durable: on disk), whoever wrote it. Takes no lock of the engine. */
 int overlay_mark_broken (Overlay *overlay);
 /* Was it marked, now or before it was opened? */
 bool overlay_is_marked_broken (const Overlay *overlay);
 
-/* All that was written is on disk. */
+/* All that was written before the call is on disk; concurrent callers share the work. An
+ * error stays (group-sync.h). */
 int overlay_sync (Overlay *overlay);
+/* Makes it durable from now on, and syncs what is there. Called before other threads use it. */
+int overlay_make_durable (Overlay *overlay);
+/* As overlay_sync() for a durable overlay; nothing for others. */
+int overlay_settle (Overlay *overlay);
 
 /* Bytes that the file takes in its file system. */
 uint64_t overlay_allocated (const Overlay *overlay);

@@ -12,11 +12,13 @@
 #define QCOW2_COPIED (UINT64_C (1) << 63) /* the refcount is one; with us it always is */
 #define QCOW2_OFFSET_MASK UINT64_C (0x00fffffffffffe00)
 
-/* Memory order: an entry's bits are stored last (release) and loaded first (acquire). */
+/* Bits: low word data, high word zero, as in the file. What lookups see may lag behind the file.
+ * Memory order: bits are stored last (release) and loaded first (acquire). */
 typedef struct
 {
   _Atomic uint64_t offset; /* set once */
-  _Atomic uint64_t bits;   /* low word: data, high word: zero; as in the file */
+  _Atomic uint64_t bits;   /* published */
+  uint64_t recorded;       /* in the file; under the caller's stripe.meta */
 } Qcow2Entry;
 
 typedef struct
@@ -31,6 +33,7 @@ struct _Qcow2Map
   int fd;
   Qcow2Header header;
   uint64_t n_entries; /* of a table */
+  GroupSync *sync;    /* NULL: not durable */
 
   Lock tables_lock;              /* loading and creating tables */
   _Atomic uint64_t next_cluster; /* the end of the file */

@@ -25,6 +25,12 @@ qcow2_map_new (int fd, const Qcow2Header *header)
 }
 
 void
+qcow2_map_make_durable (Qcow2Map *map, GroupSync *sync)
+{
+  map->sync = sync;
+}
+
+void
 qcow2_map_free (Qcow2Map *map)
 {
   for (uint32_t i = 0; i < map->header.l1_size; i++)
@@ -112,9 +118,8 @@ qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters)
 }
 
 static uint64_t
-changed_bits (const Qcow2Entry *entry, uint32_t data, uint32_t zero)
+changed_bits (uint64_t bits, uint32_t data, uint32_t zero)
 {
-  uint64_t bits = atomic_load_explicit (&entry->bits, memory_order_relaxed);
   uint64_t changed = data | zero;
 
   return (bits & ~(changed | changed << 32)) | data | (uint64_t) zero << 32;
@@ -140,19 +145,26 @@ int
 qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                   const uint32_t *zero)
 {
-  uint8_t bytes[RECORD_MAX * QCOW2_ENTRY_SIZE];
+  uint8_t bytes[RECORD_MAX * QCOW2_ENTRY_SIZE] = { 0 };
+  int r;
 
   g_assert (n_clusters <= RECORD_MAX);
   for (unsigned i = 0; i < n_clusters; i++)
     {
       const Qcow2Entry *entry = entry_of (map, cluster + i);
-
-      uint64_t bits = changed_bits (entry, data[i], zero[i]);
+      uint64_t bits = changed_bits (entry->recorded, data[i], zero[i]);
 
       /* A place with no data in it yet may be beyond the end of the file. */
       encode_entry (bytes + QCOW2_ENTRY_SIZE * i, (uint32_t) bits == 0 ? 0 : entry->offset, bits);
     }
-  return write_entries (map, cluster, n_clusters, bytes);
+  r = write_entries (map, cluster, n_clusters, bytes);
+  for (unsigned i = 0; i < n_clusters && r == 0; i++)
+    {
+      Qcow2Entry *entry = entry_of (map, cluster + i);
+
+      entry->recorded = changed_bits (entry->recorded, data[i], zero[i]);
+    }
+  return r;
 }
 
 void
@@ -163,7 +175,9 @@ qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const u
     {
       Qcow2Entry *entry = entry_of (map, cluster + i);
 
-      atomic_store_explicit (&entry->bits, changed_bits (entry, data[i], zero[i]),
+      uint64_t bits = atomic_load_explicit (&entry->bits, memory_order_relaxed);
+
+      atomic_store_explicit (&entry->bits, changed_bits (bits, data[i], zero[i]),
                              memory_order_release);
     }
 }
@@ -212,12 +226,12 @@ record_reserved (Qcow2Map *map)
       const Qcow2Entry *entries = map->tables[i].entries;
 
       for (uint64_t j = 0; entries != NULL && j < map->n_entries; j++)
-        if (entries[j].offset != 0 && (uint32_t) entries[j].bits == 0)
+        if (entries[j].offset != 0 && (uint32_t) entries[j].recorded == 0)
           {
             uint8_t bytes[QCOW2_ENTRY_SIZE];
             int r;
 
-            encode_entry (bytes, entries[j].offset, entries[j].bits);
+            encode_entry (bytes, entries[j].offset, entries[j].recorded);
             r = write_entries (map, i * map->n_entries + j, 1, bytes);
             if (r < 0)
               return r;

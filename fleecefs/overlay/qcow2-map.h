@@ -11,11 +11,13 @@
  *
  * Looking up takes no lock. An entry changes in three steps, which the caller puts
  * in order: reserve (a place in the file, in memory only), record (the entry in the
- * file), publish (the entry in memory). For one cluster, reserve, record and
- * publish exclude each other: the caller's stripe.meta lock (base/lock.h).
+ * file), publish (the entry in memory). For one cluster, reserve and record exclude each
+ * other (the caller's stripe.meta), and so do publish and publish (its stripe.lock); see
+ * base/lock.h.
  */
 #pragma once
 
+#include "overlay/group-sync.h"
 #include "overlay/qcow2-header.h"
 
 typedef struct _Qcow2Map Qcow2Map;
@@ -35,6 +37,9 @@ Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header);
  * point outside the file, into the fixed part, or two at one place. */
 Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error);
 
+/* From now on a table is on disk before anything refers to it. */
+void qcow2_map_make_durable (Qcow2Map *map, GroupSync *sync);
+
 /* Frees the memory. */
 void qcow2_map_free (Qcow2Map *map);
 
@@ -53,9 +58,8 @@ Qcow2Cluster qcow2_map_lookup (Qcow2Map *map, uint64_t cluster);
  * possible. Prepared with create before. */
 void qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters);
 
-/* Writes the entries of the clusters to the file, as they will be when the
- * granules of data and zero (one word for each cluster) have changed to that.
- * At most 8 clusters. Returns 0 or -errno. */
+/* Writes the entries of the clusters to the file: the granules of data and zero (one word for each
+ * cluster) change to that, the others stay. At most 8 clusters. Returns 0 or -errno. */
 int qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                       const uint32_t *zero);
 

@@ -130,6 +130,7 @@ decode_table (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries)
         return false;
       entries[i].offset = offset;
       entries[i].bits = bits;
+      entries[i].recorded = bits;
     }
   return true;
 }
@@ -169,6 +170,8 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
   /* The last entry is written so that the file reaches that far before L1 says so. */
   r = io_write_full (map->fd, zeros, sizeof zeros,
                      offset + qcow2_cluster_size (&map->header) - sizeof zeros);
+  if (r == 0 && map->sync != NULL)
+    r = group_sync (map->sync);
   be_store64 (l1_entry_be, offset | QCOW2_COPIED);
   if (r == 0)
     r = io_write_full (map->fd, l1_entry_be, sizeof l1_entry_be,

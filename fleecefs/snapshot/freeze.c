@@ -25,6 +25,7 @@ create_overlays (Snapshots *set, Level *level, GError **error)
       g_autofree char *name = store_overlay_name (set->names[i]);
       uint64_t size = source_size (source);
       Overlay *overlay;
+      int r;
 
       if (level->layers[i] != NULL && level->layers[i]->size == size)
         continue;
@@ -36,7 +37,11 @@ create_overlays (Snapshots *set, Level *level, GError **error)
                    : NULL;
       ok = overlay != NULL;
       if (ok)
-        level->layers[i] = layer_new (overlay, size, level->number);
+        {
+          level->layers[i] = layer_new (overlay, size, level->number);
+          r = set->durable ? overlay_make_durable (overlay) : 0;
+          ok = r == 0 || fail_errno (error, -r, "cannot sync overlay '%s'", name);
+        }
     }
   if (dir_fd >= 0)
     close (dir_fd);
@@ -180,14 +185,16 @@ set_create_snapshot (Snapshots *set, const char *name, GError **error)
   lock_acquire (&set->lock);
   g_ptr_array_add (set->levels, level);
   lock_release (&set->lock);
-  if (!freeze (set, level, record, error))
+  /* The second sync is of the writes between the first one and the freeze. */
+  if ((set->durable && !set_sync_sources (set, error)) || !freeze (set, level, record, error))
     {
       undo_level (set, level);
       return NULL;
     }
 
   snapshot = snapshot_new (set, level, record, 2);
-  if (!store_write_record (set->store, record, true, error))
+  if ((set->durable && !set_sync_sources (set, error))
+      || !store_write_record (set->store, record, true, error))
     {
       /* Guests may already have written; the level stays for older ones, without a name. */
       lock_acquire (&set->lock);

@@ -7,9 +7,6 @@
 
 #include <errno.h>
 
-/* Granules between two looks at whether the merge is still wanted. */
-#define STEP_GRANULES 1024
-
 typedef struct
 {
   Snapshots *set;
@@ -195,10 +192,11 @@ merge_disk (const Merge *merge, unsigned disk)
       if (!is_wanted (merge))
         return -ECANCELED;
       r = disk_merge_step (merge->set->disks[disk], merge->up ? older : dead,
-                           merge->up ? dead : older, merge->up, STEP_GRANULES, &position);
+                           merge->up ? dead : older, merge->up, &position);
     }
   while (r == 1);
-  return r;
+  /* Before what it was copied from is removed. */
+  return r == 0 ? overlay_settle ((merge->up ? dead : older)->overlay) : r;
 }
 
 /* The backing file of a level's overlays, after the levels have changed. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The levels of a set as the store and the disks see them: records, backing files, chains. */
+#include "base/fail.h"
 #include "snapshot/set-private.h"
 
 StoreRecord *
@@ -45,6 +46,20 @@ set_backing (Snapshots *set, unsigned level_index, unsigned disk, const char **o
     }
   *out_format = "raw";
   return g_strdup (source_path (disk_source (set->disks[disk])));
+}
+
+bool
+set_sync_sources (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      int r = disk_flush (set->disks[i], true);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot sync image '%s'",
+                           source_path (disk_source (set->disks[i])));
+    }
+  return true;
 }
 
 Chain **

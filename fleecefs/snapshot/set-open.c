@@ -49,7 +49,7 @@ find_damage (const Store *store, const StoreDisk *known, Source *source)
 {
   if (known == NULL)
     return NULL;
-  if (store_host_crashed (store))
+  if (store_host_crashed (store) && !store_was_durable (store))
     return g_strdup ("the host went down while the image was mounted");
   return store_was_clean (store) ? find_change (known, source) : NULL;
 }
@@ -182,6 +182,7 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
 
   set->granule = config->granule;
   set->max_snapshots = config->max_snapshots;
+  set->durable = config->durable;
   set->n_disks = n_images;
   set->disks = g_new0 (Disk *, n_images);
   set->names = g_new0 (char *, n_images + 1);
@@ -333,6 +334,24 @@ snapshots_set_broken_func (Snapshots *set, SnapshotsBrokenFunc func, void *data)
   set->on_broken_data = data;
 }
 
+/* What is there may be of a time when it was not kept durable. */
+static bool
+make_durable (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->levels->len; i++)
+    for (unsigned d = 0; d < set->n_disks; d++)
+      {
+        const Level *level = set->levels->pdata[i];
+        int r = level->layers[d] != NULL && level->layers[d]->overlay != NULL
+                    ? overlay_make_durable (level->layers[d]->overlay)
+                    : 0;
+
+        if (r < 0)
+          return fail_errno (error, -r, "cannot sync an overlay of level %u", level->number);
+      }
+  return set_sync_sources (set, error);
+}
+
 bool
 snapshots_start (Snapshots *set, GError **error)
 {
@@ -342,7 +361,9 @@ snapshots_start (Snapshots *set, GError **error)
    * kill in between would make us forget that an image had been changed. */
   lock_acquire (&set->verbs);
   g_ptr_array_unref (merge_note_broken (set));
-  ok = store_mark_open (set->store, error);
+  ok = !set->durable || make_durable (set, error);
+  store_set_durable (set->store, set->durable);
+  ok = ok && store_mark_open (set->store, error);
   lock_release (&set->verbs);
   if (ok)
     merge_start (set);

@@ -36,6 +36,7 @@ struct _Snapshots
   Barrier *barrier;
   uint64_t granule;
   unsigned max_snapshots;
+  bool durable; /* old blocks are on disk before the guest's write is issued */
   unsigned n_disks;
   Disk **disks;
   char **names;
@@ -75,6 +76,9 @@ char *set_backing (Snapshots *set, unsigned level_index, unsigned disk, const ch
 /* The chains of the set's levels, one for each disk, references. fresh: see
  * level_build_chain(). */
 Chain **set_build_chains (Snapshots *set, const Level *fresh);
+
+/* The sources are on disk: what snapshots read there does not go back to what it was before. */
+bool set_sync_sources (Snapshots *set, GError **error);
 
 /* Makes a snapshot under a name that is free; two references, one for the name. NULL on failure,
  * and then there is none. */

@@ -34,6 +34,7 @@ typedef struct
   unsigned max_snapshots;    /* at least 1 */
   DiskCopyMethod copy;       /* see cow/disk.h */
   DiskCbwError on_cbw_error; /* see cow/disk.h */
+  bool durable;              /* durability=power: snapshots survive a crash of the host */
 } SnapshotsConfig;
 
 /* Opens the images (owned from here on), then the store, and brings back the

@@ -229,6 +229,22 @@ load_state (Manifest *manifest, GError **error)
          || keyfile_fail_value (manifest->file, GROUP, "state", "'clean' or 'open'", error);
 }
 
+/* Stores made before there was this key have none: process. */
+static bool
+load_durability (Manifest *manifest, GError **error)
+{
+  g_autofree char *text = NULL;
+
+  if (!keyfile_has (manifest->file, GROUP, "durability"))
+    return true;
+  text = keyfile_get_text (manifest->file, GROUP, "durability", error);
+  if (text == NULL)
+    return false;
+  manifest->durable = strcmp (text, "power") == 0;
+  return manifest->durable || strcmp (text, "process") == 0
+         || keyfile_fail_value (manifest->file, GROUP, "durability", "'process' or 'power'", error);
+}
+
 static bool
 load_keys (Manifest *manifest, GError **error)
 {
@@ -238,7 +254,8 @@ load_keys (Manifest *manifest, GError **error)
   if (manifest->uuid == NULL)
     return false;
   manifest->boot_id = get_uuid (file, "boot-id", error);
-  if (manifest->boot_id == NULL || !load_state (manifest, error))
+  if (manifest->boot_id == NULL || !load_state (manifest, error)
+      || !load_durability (manifest, error))
     return false;
   if (!keyfile_get_unsigned (file, GROUP, "granule", MANIFEST_GRANULE_MIN, MANIFEST_GRANULE_MAX,
                              &manifest->granule, error))
@@ -296,6 +313,7 @@ manifest_save (Manifest *manifest, int store_fd, GError **error)
   g_key_file_set_string (keys, GROUP, "uuid", manifest->uuid);
   g_key_file_set_string (keys, GROUP, "state", manifest->open ? "open" : "clean");
   g_key_file_set_string (keys, GROUP, "boot-id", manifest->boot_id);
+  g_key_file_set_string (keys, GROUP, "durability", manifest->durable ? "power" : "process");
   g_key_file_set_uint64 (keys, GROUP, "granule", manifest->granule);
   g_key_file_set_uint64 (keys, GROUP, "next-number", manifest->next_number);
   for (guint i = 0; i < manifest->disks->len; i++)

@@ -6,6 +6,7 @@
  *     uuid=...
  *     state=clean | open
  *     boot-id=...           of the host when the state was written
+ *     durability=process | power
  *     granule=4096          bytes
  *     next-number=65        no number from here on was ever given
  *
@@ -39,6 +40,7 @@ typedef struct
   char *uuid;
   char *boot_id;
   bool open;
+  bool durable;         /* power: what is open survives a crash of the host */
   uint64_t granule;     /* bytes */
   uint64_t next_number; /* 1 to MANIFEST_NUMBER_END */
   GPtrArray *disks;     /* StoreDisk * */

@@ -189,6 +189,7 @@ adopt (Store *store, uint64_t granule, GError **error)
   DirKind kind;
 
   store->was_clean = !manifest->open;
+  store->was_durable = manifest->durable;
   store->host_crashed = manifest->open && strcmp (manifest->boot_id, store->boot_id) != 0;
   if (!dir_kind (store->fd, LAYERS_DIRECTORY, store->path, &kind, error))
     return false;

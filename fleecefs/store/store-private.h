@@ -19,6 +19,7 @@ struct _Store
   bool is_new;
   bool was_clean; /* the state in which it was found */
   bool host_crashed;
+  bool was_durable;
 
   Manifest *manifest; /* as on the disk, but for the disks */
   uint64_t next;      /* the number that store_next_number() gives next */

@@ -61,6 +61,18 @@ store_host_crashed (const Store *store)
   return store->host_crashed;
 }
 
+bool
+store_was_durable (const Store *store)
+{
+  return store->was_durable;
+}
+
+void
+store_set_durable (Store *store, bool durable)
+{
+  store->manifest->durable = durable;
+}
+
 const StoreDisk *
 store_find_disk (const Store *store, const char *name)
 {

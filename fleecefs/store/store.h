@@ -126,6 +126,13 @@ const GPtrArray *store_disks (const Store *store);
 const StoreDisk *store_set_disk (Store *store, const char *name, const char *path, uint64_t size,
                                  int64_t mtime, int64_t write_time);
 
+/* Did its last owner keep it with durability=power? Then it is right after a crash too. */
+bool store_was_durable (const Store *store);
+
+/* How it is kept from now on: durable says that what is in the store is on disk, and always will be
+ * before it is needed. In memory only, as store_set_disk(). */
+void store_set_durable (Store *store, bool durable);
+
 /* Writes "open" with the boot id and the disks: after this a crash is noticed. */
 bool store_mark_open (Store *store, GError **error);
 /* Writes "clean" with the disks as set: the last thing before store_free(). */
