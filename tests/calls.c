@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See calls.h. */
+#include "calls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+#define PATHS_MAX 8
+#define PATH_SIZE 4096
+
+/* Where off_t is made 64 bits wide by other names of the functions, those are what is linked. */
+#ifdef __USE_FILE_OFFSET64
+#define WRAP(name) __wrap_##name##64
+#define REAL(name) __real_##name##64
+#else
+#define WRAP(name) __wrap_##name
+#define REAL(name) __real_##name
+#endif
+#define WRAP_PLAIN(name) __wrap_##name
+#define REAL_PLAIN(name) __real_##name
+
+/* --- what is watched, and by whom --- */
+
+typedef struct
+{
+  CallPlace place;
+  const char *path;
+} Watched;
+
+typedef struct
+{
+  unsigned places, kinds;
+  CallsBefore before;
+  CallsAfter after;
+  void *data;
+} Hook;
+
+/* changed only while no other thread makes calls */
+static Watched watched[PATHS_MAX];
+static unsigned n_watched;
+static Hook hook_storage;
+
+static _Atomic (const Hook *) hook;
+static atomic_uint_fast64_t count;
+static _Thread_local bool inside; /* the hook's own calls */
+
+static pthread_mutex_t hang_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t hang_changed = PTHREAD_COND_INITIALIZER;
+static unsigned n_hanging; /* under hang_lock */
+static bool released;      /* under hang_lock */
+
+void
+calls_watch (CallPlace place, const char *path)
+{
+  if (n_watched == PATHS_MAX)
+    abort ();
+  watched[n_watched++] = (Watched){ place, strdup (path) };
+}
+
+void
+calls_forget (void)
+{
+  while (n_watched > 0)
+    free ((char *) watched[--n_watched].path);
+}
+
+void
+calls_hook (unsigned places, unsigned kinds, CallsBefore before, CallsAfter after, void *data)
+{
+  atomic_store (&hook, NULL);
+  hook_storage = (Hook){ places, kinds, before, after, data };
+  pthread_mutex_lock (&hang_lock);
+  released = false;
+  pthread_mutex_unlock (&hang_lock);
+  atomic_store (&count, 0);
+  if (before != NULL || after != NULL)
+    atomic_store (&hook, &hook_storage);
+}
+
+uint64_t
+calls_count (void)
+{
+  return atomic_load (&count);
+}
+
+/* --- hanging --- */
+
+void
+calls_wait_hanging (void)
+{
+  pthread_mutex_lock (&hang_lock);
+  while (n_hanging == 0)
+    pthread_cond_wait (&hang_changed, &hang_lock);
+  pthread_mutex_unlock (&hang_lock);
+}
+
+void
+calls_release (void)
+{
+  pthread_mutex_lock (&hang_lock);
+  released = true;
+  pthread_cond_broadcast (&hang_changed);
+  pthread_mutex_unlock (&hang_lock);
+}
+
+static void
+hang (void)
+{
+  pthread_mutex_lock (&hang_lock);
+  n_hanging++;
+  pthread_cond_broadcast (&hang_changed);
+  while (!released)
+    pthread_cond_wait (&hang_changed, &hang_lock);
+  n_hanging--;
+  pthread_mutex_unlock (&hang_lock);
+}
+
+const char *
+calls_kind_name (CallKind kind)
+{
+  static const char *const names[CALL_KINDS] = {
+    "read",     "seek",   "open",  "close",  "write",  "copy",  "allocate",
+    "truncate", "create", "mkdir", "rename", "unlink", "rmdir", "sync",
+  };
+
+  return names[kind];
+}
+
+/* --- a call on its way --- */
+
+/* A call, and the room for its paths. */
+typedef struct
+{
+  Call call;
+  const Hook *hook; /* NULL: nobody is interested */
+  char path[PATH_SIZE], to_path[PATH_SIZE];
+} Passage;
+
+static void
+find_path (int fd, const char *name, char *out)
+{
+  char link[64];
+  ssize_t n = 0;
+
+  if (name == NULL || name[0] != '/')
+    {
+      snprintf (link, sizeof link, fd == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/%d", fd);
+      n = readlink (link, out, PATH_SIZE - 1);
+    }
+  out[n > 0 ? n : 0] = '\0';
+  if (n > 10 && strcmp (out + n - 10, " (deleted)") == 0)
+    out[n - 10] = '\0';
+  if (name != NULL)
+    snprintf (out + strlen (out), PATH_SIZE - strlen (out), name[0] == '/' ? "%s" : "/%s", name);
+}
+
+static CallPlace
+find_place (const char *path)
+{
+  for (unsigned i = 0; i < n_watched; i++)
+    {
+      size_t length = strlen (watched[i].path);
+
+      if (strncmp (path, watched[i].path, length) == 0
+          && (path[length] == '\0' || path[length] == '/'))
+        return watched[i].place;
+    }
+  return CALL_ELSEWHERE;
+}
+
+/* Fills in the rest of the call and asks the hook. */
+static CallFate
+begin (Passage *passage)
+{
+  const Hook *now = inside ? NULL : atomic_load (&hook);
+  Call *call = &passage->call;
+  CallFate fate = { CALL_GO_ON, 0, 0 };
+  int saved = errno;
+
+  passage->hook = NULL;
+  if (now == NULL || (now->kinds & 1U << call->kind) == 0)
+    return fate;
+  find_path (call->fd, call->name, passage->path);
+  call->path = passage->path;
+  call->place = find_place (call->path);
+  if (call->to_name != NULL)
+    {
+      find_path (call->to_fd, call->to_name, passage->to_path);
+      call->to_path = passage->to_path;
+    }
+  errno = saved;
+  if ((now->places & 1U << call->place) == 0)
+    return fate;
+  passage->hook = now;
+  call->number = atomic_fetch_add (&count, 1) + 1;
+  if (now->before != NULL)
+    {
+      inside = true;
+      fate = now->before (call, now->data);
+      inside = false;
+    }
+  if (fate.action == CALL_DIE)
+    for (;;)
+      kill (getpid (), SIGKILL);
+  if (fate.action == CALL_HANG)
+    hang ();
+  if (fate.action == CALL_SHORT && (fate.length == 0 || fate.length >= call->length))
+    fate.action = CALL_GO_ON;
+  if (fate.action == CALL_TEAR && (fate.length == 0 || fate.length >= call->length))
+    fate.action = CALL_FAIL;
+  errno = saved;
+  return fate;
+}
+
+static bool
+is_refused (CallFate fate)
+{
+  return fate.action == CALL_FAIL;
+}
+
+/* How much of the call is to be done. */
+static size_t
+cut (CallFate fate, size_t length)
+{
+  return fate.action == CALL_SHORT || fate.action == CALL_TEAR ? fate.length : length;
+}
+
+/* Tells the hook, and returns what the call returns. */
+static ssize_t
+end (Passage *passage, CallFate fate, ssize_t result)
+{
+  int errnum = result < 0 ? errno : 0;
+
+  if (fate.action == CALL_FAIL || fate.action == CALL_TEAR)
+    {
+      result = -1;
+      errnum = fate.errnum;
+    }
+  if (passage->hook != NULL && passage->hook->after != NULL)
+    {
+      inside = true;
+      passage->hook->after (&passage->call, result, errnum, passage->hook->data);
+      inside = false;
+    }
+  if (result < 0)
+    errno = errnum;
+  return result;
+}
+
+/* A passage of that kind; what follows are members of Call. */
+#define PASSAGE(kind_, fd_, ...)                                                                   \
+  Passage passage = { .call = { .kind = (kind_), .fd = (fd_), __VA_ARGS__ } };                     \
+  CallFate fate = begin (&passage)
+
+/* The whole of a call that is done or not. */
+#define ALL_OR_NOTHING(expression)                                                                 \
+  return (int) end (&passage, fate, is_refused (fate) ? -1 : (expression))
+
+/* --- the calls --- */
+
+ssize_t REAL (pread) (int, void *, size_t, off_t);
+ssize_t WRAP (pread) (int, void *, size_t, off_t);
+ssize_t REAL (pwrite) (int, const void *, size_t, off_t);
+ssize_t WRAP (pwrite) (int, const void *, size_t, off_t);
+off_t REAL (lseek) (int, off_t, int);
+off_t WRAP (lseek) (int, off_t, int);
+ssize_t REAL_PLAIN (copy_file_range) (int, off_t *, int, off_t *, size_t, unsigned);
+ssize_t WRAP_PLAIN (copy_file_range) (int, off_t *, int, off_t *, size_t, unsigned);
+int REAL_PLAIN (ioctl) (int, unsigned long, ...);
+int WRAP_PLAIN (ioctl) (int, unsigned long, ...);
+int REAL (fallocate) (int, int, off_t, off_t);
+int WRAP (fallocate) (int, int, off_t, off_t);
+int REAL (ftruncate) (int, off_t);
+int WRAP (ftruncate) (int, off_t);
+int REAL (open) (const char *, int, ...);
+int WRAP (open) (const char *, int, ...);
+int REAL (openat) (int, const char *, int, ...);
+int WRAP (openat) (int, const char *, int, ...);
+int REAL_PLAIN (close) (int);
+int WRAP_PLAIN (close) (int);
+int REAL_PLAIN (mkdir) (const char *, mode_t);
+int WRAP_PLAIN (mkdir) (const char *, mode_t);
+int REAL_PLAIN (mkdirat) (int, const char *, mode_t);
+int WRAP_PLAIN (mkdirat) (int, const char *, mode_t);
+int REAL_PLAIN (renameat) (int, const char *, int, const char *);
+int WRAP_PLAIN (renameat) (int, const char *, int, const char *);
+int REAL_PLAIN (unlinkat) (int, const char *, int);
+int WRAP_PLAIN (unlinkat) (int, const char *, int);
+int REAL_PLAIN (rmdir) (const char *);
+int WRAP_PLAIN (rmdir) (const char *);
+int REAL_PLAIN (fsync) (int);
+int WRAP_PLAIN (fsync) (int);
+int REAL_PLAIN (fdatasync) (int);
+int WRAP_PLAIN (fdatasync) (int);
+
+ssize_t
+WRAP (pread) (int fd, void *buffer, size_t length, off_t offset)
+{
+  PASSAGE (CALL_READ, fd, .offset = (uint64_t) offset, .length = length);
+
+  return end (&passage, fate,
+              is_refused (fate) ? -1 : REAL (pread) (fd, buffer, cut (fate, length), offset));
+}
+
+ssize_t
+WRAP (pwrite) (int fd, const void *buffer, size_t length, off_t offset)
+{
+  PASSAGE (CALL_WRITE, fd, .offset = (uint64_t) offset, .length = length, .bytes = buffer);
+
+  return end (&passage, fate,
+              is_refused (fate) ? -1 : REAL (pwrite) (fd, buffer, cut (fate, length), offset));
+}
+
+off_t
+WRAP (lseek) (int fd, off_t offset, int whence)
+{
+  PASSAGE (CALL_SEEK, fd, .offset = (uint64_t) offset, .flags = whence);
+
+  return end (&passage, fate, is_refused (fate) ? -1 : REAL (lseek) (fd, offset, whence));
+}
+
+ssize_t
+WRAP_PLAIN (copy_file_range) (int in_fd, off_t *in, int fd, off_t *out, size_t length,
+                              unsigned flags)
+{
+  PASSAGE (CALL_COPY, fd, .offset = (uint64_t) *out, .length = length, .in_fd = in_fd,
+           .in_offset = (uint64_t) *in);
+
+  return end (&passage, fate,
+              is_refused (fate)
+                  ? -1
+                  : REAL_PLAIN (copy_file_range) (in_fd, in, fd, out, cut (fate, length), flags));
+}
+
+int
+WRAP_PLAIN (ioctl) (int fd, unsigned long request, ...)
+{
+  const struct file_clone_range *range;
+  va_list args;
+  void *argument;
+
+  va_start (args, request);
+  argument = va_arg (args, void *);
+  va_end (args);
+  if (request != FICLONERANGE)
+    return REAL_PLAIN (ioctl) (fd, request, argument);
+
+  range = argument;
+  PASSAGE (CALL_COPY, fd, .offset = range->dest_offset, .length = range->src_length,
+           .in_fd = (int) range->src_fd, .in_offset = range->src_offset);
+  if (fate.action == CALL_SHORT) /* shares all or nothing */
+    fate.action = CALL_GO_ON;
+  ALL_OR_NOTHING (REAL_PLAIN (ioctl) (fd, request, argument));
+}
+
+int
+WRAP (fallocate) (int fd, int mode, off_t offset, off_t length)
+{
+  PASSAGE (CALL_ALLOCATE, fd, .offset = (uint64_t) offset, .length = (uint64_t) length,
+           .flags = mode);
+
+  if (fate.action == CALL_SHORT)
+    fate.action = CALL_GO_ON;
+  ALL_OR_NOTHING (REAL (fallocate) (fd, mode, offset, (off_t) cut (fate, (size_t) length)));
+}
+
+int
+WRAP (ftruncate) (int fd, off_t size)
+{
+  PASSAGE (CALL_TRUNCATE, fd, .offset = (uint64_t) size);
+
+  ALL_OR_NOTHING (REAL (ftruncate) (fd, size));
+}
+
+static int
+open_common (int dir_fd, const char *name, int flags, mode_t mode)
+{
+  PASSAGE ((flags & O_CREAT) != 0 ? CALL_CREATE : CALL_OPEN, dir_fd, .name = name, .flags = flags);
+
+  ALL_OR_NOTHING (REAL (openat) (dir_fd, name, flags, mode));
+}
+
+int
+WRAP (open) (const char *name, int flags, ...)
+{
+  va_list args;
+  mode_t mode;
+
+  va_start (args, flags);
+  mode = (flags & O_CREAT) != 0 ? va_arg (args, mode_t) : 0;
+  va_end (args);
+  return open_common (AT_FDCWD, name, flags, mode);
+}
+
+int
+WRAP (openat) (int dir_fd, const char *name, int flags, ...)
+{
+  va_list args;
+  mode_t mode;
+
+  va_start (args, flags);
+  mode = (flags & O_CREAT) != 0 ? va_arg (args, mode_t) : 0;
+  va_end (args);
+  return open_common (dir_fd, name, flags, mode);
+}
+
+int
+WRAP_PLAIN (close) (int fd)
+{
+  PASSAGE (CALL_CLOSE, fd);
+
+  return (int) end (&passage, fate, REAL_PLAIN (close) (fd));
+}
+
+int
+WRAP_PLAIN (mkdir) (const char *name, mode_t mode)
+{
+  PASSAGE (CALL_MKDIR, AT_FDCWD, .name = name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (mkdir) (name, mode));
+}
+
+int
+WRAP_PLAIN (mkdirat) (int dir_fd, const char *name, mode_t mode)
+{
+  PASSAGE (CALL_MKDIR, dir_fd, .name = name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (mkdirat) (dir_fd, name, mode));
+}
+
+int
+WRAP_PLAIN (renameat) (int dir_fd, const char *name, int to_fd, const char *to_name)
+{
+  PASSAGE (CALL_RENAME, dir_fd, .name = name, .to_fd = to_fd, .to_name = to_name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (renameat) (dir_fd, name, to_fd, to_name));
+}
+
+int
+WRAP_PLAIN (unlinkat) (int dir_fd, const char *name, int flags)
+{
+  PASSAGE ((flags & AT_REMOVEDIR) != 0 ? CALL_RMDIR : CALL_UNLINK, dir_fd, .name = name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (unlinkat) (dir_fd, name, flags));
+}
+
+int
+WRAP_PLAIN (rmdir) (const char *name)
+{
+  PASSAGE (CALL_RMDIR, AT_FDCWD, .name = name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (rmdir) (name));
+}
+
+int
+WRAP_PLAIN (fsync) (int fd)
+{
+  PASSAGE (CALL_SYNC, fd);
+
+  ALL_OR_NOTHING (REAL_PLAIN (fsync) (fd));
+}
+
+int
+WRAP_PLAIN (fdatasync) (int fd)
+{
+  PASSAGE (CALL_SYNC, fd, .flags = 1);
+
+  ALL_OR_NOTHING (REAL_PLAIN (fdatasync) (fd));
+}
