@@ -28,6 +28,17 @@ level_is_intact (const Level *level)
   return false;
 }
 
+unsigned
+level_n_broken (const Level *level)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < level->n_disks; i++)
+    if (level->layers[i] != NULL && layer_is_broken (level->layers[i]))
+      n++;
+  return n;
+}
+
 Chain *
 level_build_chain (const GPtrArray *levels, unsigned disk, const Level *into, const Level *fresh)
 {

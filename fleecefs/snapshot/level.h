@@ -17,10 +17,10 @@ typedef struct
   uint32_t number;
   unsigned n_disks;
 
-  Snapshot *snapshot; /* not a reference; NULL: dead. Under the set's lock */
-  bool fault_logged;  /* that its snapshot broke is in the log; under verbs */
-  bool fault_noted;   /* and in the manifest; under verbs */
-  Layer *layers[];    /* one for each disk; NULL: the disk came later. Constant */
+  Snapshot *snapshot;        /* not a reference; NULL: dead. Under the set's lock */
+  unsigned n_broken_logged;  /* of its broken layers: those in the log; under verbs */
+  unsigned n_broken_written; /* and those in the manifest; under verbs */
+  Layer *layers[];           /* one for each disk; NULL: the disk came later. Constant */
 } Level;
 
 /* A level without layers. */
@@ -30,6 +30,8 @@ void level_free (Level *level);
 
 /* Does any layer of it still read right? */
 bool level_is_intact (const Level *level);
+/* The number of layers that do not. */
+unsigned level_n_broken (const Level *level);
 
 /* A disk's chain over the levels (oldest first, Level *). into receives the copies
  * when the newest level is dead and is being merged into it, else NULL. fresh is a level

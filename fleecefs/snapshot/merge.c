@@ -3,7 +3,7 @@
 
 #include "base/fail.h"
 #include "base/pause.h"
-#include "snapshot/set-private.h"
+#include "snapshot/broken.h"
 
 #include <errno.h>
 
@@ -80,35 +80,6 @@ drop_unneeded (Snapshots *set) LOCK_REQUIRES (&set->verbs)
           discard (set, level);
         }
     }
-}
-
-GPtrArray *
-merge_note_broken (Snapshots *set)
-{
-  GPtrArray *broken = g_ptr_array_new_with_free_func ((GDestroyNotify) snapshot_unref);
-
-  for (unsigned i = 0; i < set->levels->len; i++)
-    {
-      Level *level = set->levels->pdata[i];
-      g_autoptr (StoreRecord) record = set_record (set, level);
-      g_autoptr (Snapshot) snapshot = NULL;
-      g_autoptr (GError) error = NULL;
-
-      if (level->fault_noted || record->broken == NULL)
-        continue;
-      snapshot = snapshots_find_id (set, record->id);
-      if (!level->fault_logged)
-        g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
-      level->fault_logged = true;
-      for (unsigned d = 0; d < set->n_disks; d++) /* in place, for the record may not fit */
-        if (level->layers[d] != NULL)
-          layer_record_break (level->layers[d]);
-      level->fault_noted = store_write_record (set->store, record, true, &error);
-      if (!level->fault_noted)
-        g_warning ("%s", error->message);
-      g_ptr_array_add (broken, g_steal_pointer (&snapshot));
-    }
-  return broken;
 }
 
 /* --- one merge --- */
@@ -189,6 +160,9 @@ merge_disk (const Merge *merge, unsigned disk)
     return 0; /* nobody reads through it */
   do
     {
+      PAUSE_POINT ("merge:step");
+      if (broken_has_note (merge->set))
+        broken_tell (merge->set);
       if (!is_wanted (merge))
         return -ECANCELED;
       r = disk_merge_step (merge->set->disks[disk], merge->up ? older : dead,
@@ -303,14 +277,14 @@ run_merge (const Merge *merge)
 
 /* --- the thread --- */
 
-/* Waits for something to do. False: stop. */
+/* Waits for something to do: a note of what broke stays for broken_tell(). False: stop. */
 static bool
 wait_for_work (Snapshots *set)
 {
   lock_acquire (&set->lock);
   while (!set->something_died && !set->something_broke && !atomic_load (&set->stop))
     lock_wait (&set->lock, &set->work);
-  set->something_died = set->something_broke = false;
+  set->something_died = false;
   lock_release (&set->lock);
   return !atomic_load (&set->stop);
 }
@@ -326,16 +300,13 @@ work (void *data)
 
       while (again && !atomic_load (&set->stop))
         {
-          g_autoptr (GPtrArray) broken = NULL;
           Merge merge;
 
+          broken_tell (set);
           lock_acquire (&set->verbs);
-          broken = merge_note_broken (set);
           drop_unneeded (set);
           again = find_merge (set, &merge);
           lock_release (&set->verbs);
-          for (unsigned i = 0; set->on_broken != NULL && i < broken->len; i++)
-            set->on_broken (broken->pdata[i], set->on_broken_data);
           again = again && run_merge (&merge);
         }
     }

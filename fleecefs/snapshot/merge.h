@@ -12,7 +12,7 @@
  * the newest, new copies go to the level that will stay. A merge can end at any
  * moment, also by a kill: it is done again from the start, which then finds most of it done.
  *
- * The thread also writes broken snapshots down, in the log and in the manifest.
+ * The thread also tells of snapshots that break (broken.h), between two steps of a merge.
  */
 #pragma once
 

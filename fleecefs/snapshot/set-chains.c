@@ -85,14 +85,3 @@ set_swap_chains (Snapshots *set)
     disk_set_chain (set->disks[i], chains[i]);
   barrier_open (set->barrier);
 }
-
-void
-set_note_break (void *data)
-{
-  Snapshots *set = data;
-
-  lock_acquire (&set->lock);
-  set->something_broke = true;
-  pthread_cond_signal (&set->work);
-  lock_release (&set->lock);
-}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Start and end of a set: images, store, the snapshots that are there. */
 #include "base/fail.h"
+#include "snapshot/broken.h"
 #include "snapshot/merge.h"
-#include "snapshot/set-private.h"
 
 #include <errno.h>
 #include <string.h>
@@ -153,7 +153,8 @@ open_level (Snapshots *set, const StoreRecord *record, GError **error)
       if (damage != NULL)
         break_levels (set, set->levels->len, (unsigned) disk, damage);
     }
-  level->fault_noted = record->broken != NULL;
+  if (record->broken != NULL)
+    level->n_broken_written = level->n_broken_logged = level_n_broken (level);
   return true;
 }
 
@@ -238,7 +239,7 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Sour
     .copy = config->copy,
     .on_cbw_error = config->on_cbw_error,
     .write_time = first_write_time (set->store, known, source),
-    .on_break = set_note_break,
+    .on_break = broken_leave_note,
     .on_break_data = set,
   };
 
@@ -360,7 +361,7 @@ snapshots_start (Snapshots *set, GError **error)
   /* First what has been found broken, then "open": were it the other way round, a
    * kill in between would make us forget that an image had been changed. */
   lock_acquire (&set->verbs);
-  g_ptr_array_unref (merge_note_broken (set));
+  g_ptr_array_unref (broken_write_down (set));
   ok = !set->durable || make_durable (set, error);
   store_set_durable (set->store, set->durable);
   ok = ok && store_mark_open (set->store, error);
@@ -431,7 +432,7 @@ snapshots_close (Snapshots *set, GError **error)
   store_stop_serving (store);
   merge_stop (set);
   lock_acquire (&set->verbs);
-  g_ptr_array_unref (merge_note_broken (set));
+  g_ptr_array_unref (broken_write_down (set));
   ok = close_overlays (set, error);
   ok = record_disks (set, ok ? error : NULL) && ok;
   lock_release (&set->verbs);

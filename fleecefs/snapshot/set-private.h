@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
- * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end) and
- * merge.c (the background thread). */
+ * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end),
+ * merge.c (the background thread) and broken.c (what breaks). */
 #pragma once
 
 #include "base/lock.h"
@@ -87,10 +87,3 @@ Snapshot *set_create_snapshot (Snapshots *set, const char *name, GError **error)
 
 /* Replaces the chains of all disks at one instant by those of the set's levels. */
 void set_swap_chains (Snapshots *set) LOCK_REQUIRES (&set->verbs);
-
-/* Tells the background thread that a layer broke; a DiskBreakFunc. */
-void set_note_break (void *set);
-
-/* Writes the snapshots that broke since the last call down, in the log and in the manifest.
- * Returns them (Snapshot *, references). */
-GPtrArray *merge_note_broken (Snapshots *set) LOCK_REQUIRES (&set->verbs);
