@@ -63,9 +63,9 @@ mutant 'the claims of others are not looked at' claim cow/tracker.c \
     's/if \(claim->region == region\)/if (claim->region != region)/'
 mutant 'a reader takes the chain before the lock' mkdir-while-reader-begins cow/frozen.c \
     's/  PAUSE_POINT \("reader:begin"\);/  Chain *early = chain_ref (frozen->disk->chain);\n$&/;
-     s/frozen->chain = chain_ref \(frozen->disk->chain\);/frozen->chain = early;/'
+     s/find_layer \(frozen, frozen->disk->chain\)/find_layer (frozen, early)/'
 mutant 'a reader looks up and registers in two steps' lookup-and-registration cow/frozen.c \
-    's/      look_up \(frozen, \(unsigned\) index\);/$&\n      lock_release (&frozen->stripe->lock);\n      PAUSE_POINT ("reader:looked-up");\n      lock_acquire (&frozen->stripe->lock);/'
+    's/  if \(index >= 0 &&/  lock_release (&frozen->stripe->lock);\n  PAUSE_POINT ("reader:looked-up");\n  lock_acquire (&frozen->stripe->lock);\n$&/'
 mutant 'mkdir does not drain the writers' mkdir-drains cow/barrier.c \
     's/while \(!is_empty \(barrier\)\)/while (0 \&\& !is_empty (barrier))/'
 mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \

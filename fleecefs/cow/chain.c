@@ -47,25 +47,31 @@ int
 chain_prepare (Chain *chain, unsigned first, const Geometry *geometry, uint64_t region, bool create)
 {
   uint64_t cluster = region * geometry->clusters_per_region;
-  int r = 0;
+  int result = 0;
 
-  for (unsigned i = first; i < chain->n_layers && r == 0; i++)
+  for (unsigned i = first; i < chain->n_layers; i++)
     if (chain->layers[i]->overlay != NULL)
-      r = overlay_prepare (chain->layers[i]->overlay, cluster, geometry->clusters_per_region,
-                           create && (int) i == chain->receiver);
-  return r;
+      {
+        int r = overlay_prepare (chain->layers[i]->overlay, cluster, geometry->clusters_per_region,
+                                 create && (int) i == chain->receiver);
+
+        if (result == 0)
+          result = r;
+      }
+  return result;
 }
 
-bool
+unsigned
 chain_prepared (Chain *chain, unsigned first, const Geometry *geometry, uint64_t region)
 {
   uint64_t cluster = region * geometry->clusters_per_region;
 
-  for (unsigned i = first; i < chain->n_layers; i++)
-    if (chain->layers[i]->overlay != NULL
-        && !overlay_prepared (chain->layers[i]->overlay, cluster, geometry->clusters_per_region))
-      return false;
-  return true;
+  while (first < chain->n_layers
+         && (chain->layers[first]->overlay == NULL
+             || overlay_prepared (chain->layers[first]->overlay, cluster,
+                                  geometry->clusters_per_region)))
+    first++;
+  return first;
 }
 
 void

@@ -50,11 +50,14 @@ chain_is_idle (Chain *chain)
 }
 
 /* Makes lookups in the layers from index first on possible for the clusters of the
- * region; with create also copies to the receiver. Blocks. Returns 0 or -errno. */
+ * region; with create also copies to the receiver. Blocks. Returns 0, or the first -errno: of a
+ * layer that has then no granule there, as far as lookups tell; the others are prepared all the
+ * same. */
 int chain_prepare (Chain *chain, unsigned first, const Geometry *geometry, uint64_t region,
                    bool create);
-/* True when chain_prepare (..., false) would have nothing to do. */
-bool chain_prepared (Chain *chain, unsigned first, const Geometry *geometry, uint64_t region);
+/* The index after the last of the layers from first on, without a gap, for which lookups are
+ * possible; n_layers: chain_prepare (..., false) would have nothing to do. */
+unsigned chain_prepared (Chain *chain, unsigned first, const Geometry *geometry, uint64_t region);
 
 /* Takes out of *set what writers need not save: saved already, or beyond the size
  * of the wanted layer. What is not prepared counts as not saved. */

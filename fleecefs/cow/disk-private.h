@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of a disk's engine share: disk.c (the guest's verbs), save.c
  * (steps 2 to 5), copy.c (bytes to an overlay), frozen.c (snapshot reads) and
- * transfer.c (merges). */
+ * transfer.c (merges) and tail.c (a source that was cut off). */
 #pragma once
 
 #include "cow/disk.h"
@@ -40,6 +40,11 @@ int copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const
 /* Publishes what was recorded: from here on, lookups find it. */
 void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
                    const GranuleSet *zero);
+
+/* The source ends at offset. Breaks all layers that would read what was beyond it, also those
+ * that nobody has read yet: when a guest's write makes the source longer again there will be zeros.
+ * No lock is held. Returns true when any was intact before. */
+bool tail_lose (Disk *disk, Chain *chain, uint64_t offset);
 
 /* Steps 2 to 5 for the bytes from offset to end; the caller is in a write section and
  * chain is the disk's. On success no frozen read of them is under way, and none will

@@ -54,16 +54,16 @@ add_parts (Frozen *frozen, Overlay *overlay, uint64_t host_offset, unsigned w, u
     }
 }
 
-/* Looks the piece up in the chain from the layer on: first who has it, then the source. */
+/* Looks the piece up in the layers from first to last - 1: first who has it, then the source. */
 static void
-look_up (Frozen *frozen, unsigned first_layer) LOCK_REQUIRES (&frozen->stripe->lock)
+look_up (Frozen *frozen, unsigned first, unsigned last) LOCK_REQUIRES (&frozen->stripe->lock)
 {
   const Geometry *geometry = &frozen->disk->geometry;
   GranuleSet need = granule_set_range (frozen->piece.first, frozen->piece.n);
   uint64_t cluster = frozen->piece.region * geometry->clusters_per_region;
 
   for (unsigned w = 0; w < geometry->clusters_per_region; w++)
-    for (unsigned i = first_layer; i < frozen->chain->n_layers && need.words[w] != 0; i++)
+    for (unsigned i = first; i < last && need.words[w] != 0; i++)
       {
         Overlay *overlay = frozen->chain->layers[i]->overlay;
         Qcow2Cluster mapping;
@@ -99,47 +99,70 @@ break_for_lookup (Frozen *frozen, int r)
   return -EIO;
 }
 
+/* The source ends there; not only this snapshot misses the rest. */
+static void
+break_for_tail (Frozen *frozen, uint64_t end)
+{
+  Disk *disk = frozen->disk;
+  g_autoptr (Chain) chain = disk_chain (disk); /* newer than ours, perhaps */
+
+  if (tail_lose (disk, chain, end))
+    disk->on_break (disk->on_break_data);
+  break_layer (frozen, LAYER_SOURCE_TOO_SMALL, 0);
+}
+
+/* Where the layer stands in the chain, which is referenced then; or -errno. */
+static int
+find_layer (Frozen *frozen, Chain *chain)
+{
+  int index = chain_find (chain, frozen->layer);
+
+  if (index < 0)
+    return -ESTALE;
+  if (layer_is_broken (frozen->layer))
+    return -EIO;
+  frozen->chain = chain_ref (chain);
+  return index;
+}
+
 /* Looks the piece up and, in the same critical section, registers the read of what
  * is at the source: whoever saves these granules later waits for it. The chain too is
- * taken under the lock: one taken before could lack a layer that has them. */
+ * taken under the lock: one taken before could lack a layer that has them.
+ *
+ * Newer layers whose tables cannot be read do no harm when the older ones have all granules. */
 static int
 frozen_begin (Frozen *frozen)
 {
   const Geometry *geometry = &frozen->disk->geometry;
-  int index, r = 0;
+  uint64_t region = frozen->piece.region;
+  int index, prepared = 0;
 
   frozen->n_parts = 0;
   PAUSE_POINT ("reader:begin");
   lock_acquire (&frozen->stripe->lock);
-  for (;;)
+  while ((index = find_layer (frozen, frozen->disk->chain)) >= 0)
     {
-      frozen->chain = chain_ref (frozen->disk->chain);
-      index = chain_find (frozen->chain, frozen->layer);
-      if (index < 0)
-        r = -ESTALE;
-      else if (layer_is_broken (frozen->layer))
-        r = -EIO;
-      if (r < 0 || chain_prepared (frozen->chain, (unsigned) index, geometry, frozen->piece.region))
+      unsigned last = chain_prepared (frozen->chain, (unsigned) index, geometry, region);
+      bool all = last == frozen->chain->n_layers;
+
+      if (all || prepared < 0)
+        look_up (frozen, (unsigned) index, last);
+      if (all || (prepared < 0 && granule_set_is_empty (&frozen->read.granules)))
         break;
       lock_release (&frozen->stripe->lock);
-      r = chain_prepare (frozen->chain, (unsigned) index, geometry, frozen->piece.region, false);
-      if (r < 0)
-        r = break_for_lookup (frozen, r);
-      lock_acquire (&frozen->stripe->lock);
-      if (r < 0)
-        break;
+      if (prepared < 0)
+        index = break_for_lookup (frozen, prepared);
+      else
+        prepared = chain_prepare (frozen->chain, (unsigned) index, geometry, region, false);
       chain_unref (frozen->chain);
+      if (index < 0)
+        return index;
+      lock_acquire (&frozen->stripe->lock);
     }
-  if (r == 0)
-    {
-      look_up (frozen, (unsigned) index);
-      if (!granule_set_is_empty (&frozen->read.granules))
-        stripe_begin_read (frozen->stripe, &frozen->read);
-    }
+  if (index >= 0 && !granule_set_is_empty (&frozen->read.granules))
+    stripe_begin_read (frozen->stripe, &frozen->read);
   lock_release (&frozen->stripe->lock);
-  if (r < 0)
-    chain_unref (frozen->chain);
-  return r;
+  return index < 0 ? index : 0;
 }
 
 /* Ends the read at the source. Bytes that came from there count only when the layer
@@ -194,7 +217,7 @@ read_source (Frozen *frozen, uint8_t *buffer)
         return (int) got;
       if ((uint64_t) got < end - offset)
         {
-          break_layer (frozen, LAYER_SOURCE_TOO_SMALL, 0);
+          break_for_tail (frozen, offset + (uint64_t) got);
           return -EIO;
         }
       first = next;
@@ -272,8 +295,9 @@ disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_
   return (ssize_t) (end - start);
 }
 
-/* Takes the granules that are holes of the source out of *data. */
-static void
+/* Takes the granules that are holes of the source out of *data. Beyond its end everything looks
+ * like a hole, and there must be none. */
+static int
 subtract_holes (Frozen *frozen, GranuleSet *data)
 {
   const Geometry *geometry = &frozen->disk->geometry;
@@ -281,13 +305,19 @@ subtract_holes (Frozen *frozen, GranuleSet *data)
 
   for (unsigned first = 0, n; (n = granule_set_next_run (&frozen->read.granules, &first)) > 0;)
     {
-      uint64_t n_bytes;
-      SourceExtent extent = source_extent (frozen->disk->source, start + first * geometry->granule,
-                                           n * geometry->granule, &n_bytes);
+      uint64_t offset = start + first * geometry->granule, n_bytes;
+      Source *source = frozen->disk->source;
+      SourceExtent extent = source_extent (source, offset, n * geometry->granule, &n_bytes);
       unsigned n_here
           = (unsigned) (extent == SOURCE_HOLE ? n_bytes / geometry->granule
                                               : units_div_up (n_bytes, geometry->granule));
 
+      if (extent == SOURCE_HOLE
+          && source_size (source) < units_min (offset + n_bytes, frozen->layer->size))
+        {
+          break_for_tail (frozen, source_size (source));
+          return -EIO;
+        }
       if (extent == SOURCE_HOLE && n_here > 0)
         {
           GranuleSet hole = granule_set_range (first, n_here);
@@ -296,6 +326,7 @@ subtract_holes (Frozen *frozen, GranuleSet *data)
         }
       first += n_here > 0 ? n_here : 1;
     }
+  return 0;
 }
 
 /* The granules of the piece that are not zero as far as the chain and the source's extents tell. */
@@ -303,6 +334,7 @@ static int
 data_of_piece (Frozen *frozen, GranuleSet *out_data)
 {
   int r = frozen_begin (frozen);
+  int r_end;
 
   if (r < 0)
     return r;
@@ -314,10 +346,10 @@ data_of_piece (Frozen *frozen, GranuleSet *out_data)
 
         granule_set_subtract (out_data, &zero);
       }
-  subtract_holes (frozen, out_data);
-  r = frozen_end_source (frozen);
+  r = subtract_holes (frozen, out_data);
+  r_end = frozen_end_source (frozen);
   chain_unref (frozen->chain);
-  return r;
+  return r < 0 ? r : r_end;
 }
 
 /* The first granule of the piece that is data, or that is a hole; false when none is. */

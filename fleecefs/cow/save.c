@@ -87,6 +87,19 @@ settle_failure (Save *save, const GranuleSet *granules, LayerFault fault, int r)
   return 0;
 }
 
+/* Before settle_failure(), with no lock held: the tables of older layers, which writers do not
+ * load, tell which of them need the granules. */
+static void
+look_at_failure (Save *save, LayerFault fault)
+{
+  Disk *disk = save->disk;
+
+  chain_prepare (save->chain, 0, &disk->geometry, save->region, false);
+  if (fault == LAYER_SOURCE_TOO_SMALL && disk->on_cbw_error == DISK_CBW_BREAK_SNAPSHOT
+      && tail_lose (disk, save->chain, source_size (disk->source)))
+    save->broke = true;
+}
+
 static int
 save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
 {
@@ -109,8 +122,8 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       stripe_claim (save->stripe, &claim);
       lock_release (&save->stripe->lock);
       r = copy_claimed (save, &claim.granules, &fault);
-      if (r < 0) /* the tables of older layers tell which of them need these granules */
-        chain_prepare (save->chain, 0, &save->disk->geometry, save->region, false);
+      if (r < 0)
+        look_at_failure (save, fault);
       lock_acquire (&save->stripe->lock);
       if (r < 0)
         r = settle_failure (save, &claim.granules, fault, r);
@@ -126,6 +139,8 @@ save_piece (Save *save)
   int r = chain_prepare (save->chain, (unsigned) save->chain->wanted, &save->disk->geometry,
                          save->region, false);
 
+  if (r < 0)
+    look_at_failure (save, LAYER_LOOKUP_FAILED);
   lock_acquire (&save->stripe->lock);
   if (r < 0)
     r = settle_failure (save, &save->range, LAYER_LOOKUP_FAILED, r);
