@@ -660,9 +660,9 @@ START_TEST (test_unknown_keys)
 
   make_closed_store ();
   set_value ("fleecefs.ini", "fleecefs", "colour", "red");
-  set_value ("fleecefs.ini", "later", "key", "1");
+  replace ("fleecefs.ini", "[end]", "[later]\nkey=1\n[end]");
   set_value ("snapshots/000001/snapshot.ini", "snapshot", "colour", "red");
-  set_value ("snapshots/000001/snapshot.ini", "later", "key", "1");
+  replace ("snapshots/000001/snapshot.ini", "[end]", "[later]\nkey=1\n[end]");
   write_file ("README", "mine");
   store = open_store ();
   assert_names (store, "1:1:monday 2:2:tuesday ");
@@ -998,6 +998,8 @@ static const struct
     ENOTSUP,
     "was made by a newer fleecefs (format 2); use that version" },
   { { WRITE (INI, "[fleecefs]\nformat=7\n") }, ENOTSUP, "(format 7)" },
+  { { REPLACE (INI, "\n[end]", "") }, EUCLEAN, "fleecefs.ini' is damaged: it was cut" },
+  { { REPLACE (INI, "[end]", "[end]\n[later]") }, EUCLEAN, "it was cut" },
   { { WRITE (INI, "") }, EUCLEAN, "fleecefs.ini' is damaged: it has no key 'format'" },
   { { WRITE (INI, "hello") }, EUCLEAN, "fleecefs.ini' is damaged: it is not a list" },
   { { WRITE (INI, "[fleecefs\nformat=1\n") }, EUCLEAN, "is not a list of groups" },
@@ -1058,7 +1060,9 @@ static const struct
   { { MAKE (RECORD ".new") }, EUCLEAN, "snapshot.ini.new' is damaged" },
 
   /* Records. */
-  { { WRITE (RECORD, "") }, EUCLEAN, "000002/snapshot.ini' is damaged: it has no key 'created'" },
+  { { WRITE (RECORD, "") }, EUCLEAN, "000002/snapshot.ini' is damaged: it was cut" },
+  { { WRITE (RECORD, "[end]\n") }, EUCLEAN, "it was cut" },
+  { { WRITE (RECORD, "\n[end]\n") }, EUCLEAN, "it has no key 'created'" },
   { { WRITE (RECORD, "x") }, EUCLEAN, "000002/snapshot.ini' is damaged: it is not a list" },
   { { HUGE (RECORD) }, EUCLEAN, "000002/snapshot.ini' is damaged: it is larger than" },
   { { REPLACE (RECORD, "[disk 2]", "[disk 1]") }, EUCLEAN, "a group is there twice" },
@@ -1070,13 +1074,13 @@ static const struct
   { { REPLACE (RECORD, "id=2", "id=1") }, EUCLEAN, "layers 1 and 2 are both snapshot 1" },
   { { MAKE ("snapshots/000003"),
       WRITE ("snapshots/000003/snapshot.ini",
-             "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n") },
+             "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n[end]\n") },
     EUCLEAN,
     "layer 3 and an older one are both snapshot 1" },
-  { { WRITE (RECORD, "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n"),
+  { { WRITE (RECORD, "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n[end]\n"),
       MAKE ("snapshots/000003"),
       WRITE ("snapshots/000003/snapshot.ini",
-             "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n") },
+             "[snapshot]\nid=1\nname=x\ncreated=1700000000123456790\n[end]\n") },
     EUCLEAN,
     "layers 2 and 3 are both snapshot 1" },
 };
@@ -1114,6 +1118,23 @@ START_TEST (test_hostile)
   for (guint i = 0; i < G_N_ELEMENTS (hostile[_i].steps) && steps[i].name != NULL; i++)
     take_step (&steps[i]);
   assert_refused (0, hostile[_i].errnum, hostile[_i].message);
+}
+END_TEST
+
+/* Whatever a file is cut to, it is not taken for a whole one. */
+START_TEST (test_cut)
+{
+  const char *name = _i == 0 ? INI : RECORD;
+  g_autofree char *file = in_store (name);
+  g_autofree char *text = NULL;
+
+  make_closed_store ();
+  text = read_file (name);
+  for (size_t length = strlen (text) - 1; length != SIZE_MAX; length--)
+    {
+      ck_assert_int_eq (truncate (file, (off_t) length), 0);
+      assert_refused (0, EUCLEAN, "' is damaged: ");
+    }
 }
 END_TEST
 
@@ -1455,6 +1476,7 @@ store_suite (void)
   tcase_add_loop_test (tc, test_missing_key, 0, (int) G_N_ELEMENTS (required_keys));
   tcase_add_loop_test (tc, test_bad_value, 0, (int) G_N_ELEMENTS (bad_values));
   tcase_add_loop_test (tc, test_hostile, 0, (int) G_N_ELEMENTS (hostile));
+  tcase_add_loop_test (tc, test_cut, 0, 2);
   tcase_add_test (tc, test_nul_byte);
   tcase_add_test (tc, test_in_use);
   tcase_add_test (tc, test_in_use_by_other_process);

@@ -15,6 +15,8 @@
 /* More than 4095 disks with the longest paths need. */
 #define SIZE_LIMIT (64 << 20)
 
+#define LAST_LINE "[end]\n"
+
 Keyfile *
 keyfile_new (const char *path)
 {
@@ -100,6 +102,17 @@ count_group_lines (const char *text)
   return n;
 }
 
+/* Takes the last line away, so that what a save adds to the end is before it again. */
+static bool
+take_last_line (char *text, size_t *length)
+{
+  if (!g_str_has_suffix (text, "\n" LAST_LINE))
+    return false;
+  *length -= strlen (LAST_LINE);
+  text[*length] = '\0';
+  return true;
+}
+
 Keyfile *
 keyfile_load (int dir_fd, const char *name, const char *path, GError **error)
 {
@@ -111,6 +124,8 @@ keyfile_load (int dir_fd, const char *name, const char *path, GError **error)
   text = read_text (dir_fd, name, path, &length, error);
   if (text == NULL)
     return NULL;
+  if (strlen (text) == length)
+    file->has_end = take_last_line (text, &length);
   if (strlen (text) != length
       || !g_key_file_load_from_data (file->keys, text, length, G_KEY_FILE_KEEP_COMMENTS, NULL))
     {
@@ -126,14 +141,22 @@ keyfile_load (int dir_fd, const char *name, const char *path, GError **error)
   return g_steal_pointer (&file);
 }
 
+bool
+keyfile_check_end (const Keyfile *file, GError **error)
+{
+  return file->has_end
+         || fail (error, EUCLEAN, "'%s' is damaged: it was cut, its last line is not [end]",
+                  file->path);
+}
+
 /* Writes the temporary file; it may be there in part after a failure. */
 static bool
 write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool durable,
                  GError **error)
 {
-  g_autofree char *text = NULL;
+  g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
+  g_autofree char *text = g_strconcat (keys, LAST_LINE, NULL);
   DIR_AUTO_FD fd = -1;
-  size_t length;
   int result;
 
   if (unlinkat (dir_fd, temporary, 0) != 0 && errno != ENOENT)
@@ -141,8 +164,7 @@ write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool du
   fd = openat (dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0)
     return fail_errno (error, errno, "cannot create '%s.new'", file->path);
-  text = g_key_file_to_data (file->keys, &length, NULL);
-  result = io_write_full (fd, text, length, 0);
+  result = io_write_full (fd, text, strlen (text), 0);
   if (result != 0)
     return fail_errno (error, -result, "cannot write '%s.new'", file->path);
   if (durable && fsync (fd) != 0)

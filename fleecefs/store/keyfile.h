@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The small text files of the store: GKeyFile, read with suspicion and replaced atomically.
  *
+ * The last line is "[end]": so a file that was cut, at whatever byte, is not taken for a shorter
+ * one. It is no group of the Keyfile.
+ *
  * GKeyFile takes a number that does not fit, "-1" for an unsigned one and a group
  * that is there twice. These functions do not. What is wrong in a file is reported
  * with the code EUCLEAN and a message that names the file, the group and the key.
@@ -15,6 +18,7 @@ typedef struct
 {
   GKeyFile *keys; /* for g_key_file_set_string() and the like */
   char *path;     /* for messages */
+  bool has_end;   /* its last line was there when it was loaded */
 } Keyfile;
 
 /* An empty one. */
@@ -25,6 +29,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Keyfile, keyfile_free)
 /* Reads the file name in dir_fd. NULL with ENOENT when it is missing, EUCLEAN when
  * it is not a regular file of at most 64 MiB or not a key file. Blocks. */
 Keyfile *keyfile_load (int dir_fd, const char *name, const char *path, GError **error);
+
+/* Fails when the last line was not there. Apart from keyfile_load(), because a file of a newer
+ * format, of which only the number of the format is known, may end otherwise. */
+bool keyfile_check_end (const Keyfile *file, GError **error);
 
 /* Puts the keys in the place of the file name (mode 0600): whoever opens that name finds
  * the old file or the new one, never a part. With durable, that is true after a loss of

@@ -17,6 +17,8 @@
  *     mtime=...             ns since the epoch
  *     write-time=...        ns since the epoch
  *
+ *     [end]                 the last line, see keyfile.h
+ *
  * Groups and keys that this version does not know are kept.
  */
 #pragma once

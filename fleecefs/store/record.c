@@ -224,7 +224,7 @@ record_load (int layer_fd, const char *layer_path, uint32_t layer, const GPtrArr
   g_autoptr (Keyfile) file = keyfile_load (layer_fd, RECORD_FILE, path, error);
   g_autoptr (StoreRecord) record = NULL;
 
-  if (file == NULL)
+  if (file == NULL || !keyfile_check_end (file, error))
     return NULL;
   record = store_record_new ();
   record->layer = layer;

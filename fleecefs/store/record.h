@@ -11,6 +11,8 @@
  *     name=vm1.img
  *     size=1073741824       bytes
  *     mtime=...             ns since the epoch
+ *
+ *     [end]                 the last line, see keyfile.h
  */
 #pragma once
 
