@@ -653,6 +653,36 @@ START_TEST (test_disk_limits)
 }
 END_TEST
 
+/* Why a snapshot is broken is shown in lists and logs: it is one line, also when another hand
+ * wrote it, and comes back as it was saved. */
+START_TEST (test_reason)
+{
+  g_autofree char *longest = g_strnfill (9000, 'x');
+  const char *const reasons[][2] = {
+    { "disk full: '/a b/\xc3\xa4'", "disk full: '/a b/\xc3\xa4'" },
+    { "x\n  tuesday  ok\t\033[31m\xc2\x85", "x?  tuesday  ok??[31m?" },
+    { "\xff", "\xef\xbf\xbd" },
+    { longest, longest + 4500 },
+  };
+  Store *store = make_store ();
+  g_autoptr (StoreRecord) record = make_record (1, 1, "monday");
+  g_autoptr (GPtrArray) records = NULL;
+
+  record->broken = g_strdup (reasons[_i][0]);
+  ck_assert (store_write_record (store, record, true, NULL));
+  records = store_read_records (store, NULL);
+  ck_assert_str_eq (((StoreRecord *) records->pdata[0])->broken, reasons[_i][1]);
+  g_clear_pointer (&records, g_ptr_array_unref);
+
+  if (_i == 1) /* the same by another hand */
+    set_value ("snapshots/000001/snapshot.ini", "snapshot", "broken",
+               "x\\n  tuesday  ok\\t\033[31m\xc2\x85");
+  records = store_read_records (store, NULL);
+  ck_assert_str_eq (((StoreRecord *) records->pdata[0])->broken, reasons[_i][1]);
+  store_free (store);
+}
+END_TEST
+
 START_TEST (test_unknown_keys)
 {
   g_autofree char *text = NULL;
@@ -947,6 +977,7 @@ typedef enum
   DO_FIFO,
   DO_MOVE,
   DO_LENGTHEN,
+  DO_FILL,
 } Action;
 
 typedef struct
@@ -969,6 +1000,7 @@ typedef struct
 #define FIFO(name) STEP (FIFO, name, "", "")
 #define MOVE(name, to) STEP (MOVE, name, to, "")
 #define HUGE(name) STEP (LENGTHEN, name, "", "") /* 65 MiB */
+#define FILL(name) STEP (FILL, name, "", "")     /* 65537 lines */
 
 static const struct
 {
@@ -1018,6 +1050,7 @@ static const struct
   { { MOVE (INI, "gone"), FIFO (INI) }, EUCLEAN, "it is not a regular file" },
   { { MOVE (INI, "gone"), MAKE (INI) }, EUCLEAN, "it is not a regular file" },
   { { HUGE (INI) }, EUCLEAN, "fleecefs.ini' is damaged: it is larger than" },
+  { { FILL (INI) }, EUCLEAN, "fleecefs.ini' is damaged: it has over 65536 lines" },
 
   /* Other things in the store. */
   { { MOVE ("lock", "gone"), LINK ("lock", "../gone") }, EUCLEAN, "lock' is damaged" },
@@ -1103,6 +1136,12 @@ take_step (const Step *step)
     ck_assert_int_eq (mkfifo (file, 0600), 0);
   else if (step->action == DO_MOVE)
     ck_assert_int_eq (rename (file, outside), 0);
+  else if (step->action == DO_FILL)
+    {
+      g_autofree char *lines = g_strnfill (65537, '\n');
+
+      ck_assert (g_file_set_contents (file, lines, -1, NULL));
+    }
   else if (step->action == DO_LENGTHEN)
     ck_assert_int_eq (truncate (file, 65 << 20), 0);
 }
@@ -1447,6 +1486,7 @@ add_layer_tests (TCase *tc)
   tcase_add_loop_test (tc, test_record_round_trip, 0, (int) G_N_ELEMENTS (names));
   tcase_add_loop_test (tc, test_disk_round_trip, 0, 7);
   tcase_add_test (tc, test_disk_limits);
+  tcase_add_loop_test (tc, test_reason, 0, 4);
   tcase_add_test (tc, test_unknown_keys);
   tcase_add_loop_test (tc, test_write_record_refuses, 0, 8);
   tcase_add_test (tc, test_layers);

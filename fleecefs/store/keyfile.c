@@ -14,6 +14,7 @@
 
 /* More than 4095 disks with the longest paths need. */
 #define SIZE_LIMIT (64 << 20)
+#define LINES_LIMIT 65536 /* a line takes a few hundred bytes of memory */
 
 #define LAST_LINE "[end]\n"
 
@@ -86,6 +87,16 @@ read_text (int dir_fd, const char *name, const char *path, size_t *out_length, G
   return g_steal_pointer (&text);
 }
 
+static size_t
+count_lines (const char *text)
+{
+  size_t n = 0;
+
+  while ((text = strchr (text, '\n')) != NULL)
+    text++, n++;
+  return n;
+}
+
 /* The number of lines that open a group, counted as GKeyFile's parser sees lines. */
 static size_t
 count_group_lines (const char *text)
@@ -126,6 +137,11 @@ keyfile_load (int dir_fd, const char *name, const char *path, GError **error)
     return NULL;
   if (strlen (text) == length)
     file->has_end = take_last_line (text, &length);
+  if (count_lines (text) > LINES_LIMIT)
+    {
+      fail (error, EUCLEAN, "'%s' is damaged: it has over %d lines", path, LINES_LIMIT);
+      return NULL;
+    }
   if (strlen (text) != length
       || !g_key_file_load_from_data (file->keys, text, length, G_KEY_FILE_KEEP_COMMENTS, NULL))
     {

@@ -286,7 +286,8 @@ manifest_load (int store_fd, const char *store_path, GError **error)
             (unsigned) format);
       return NULL;
     }
-  if (!keyfile_check_end (manifest->file, error) || !load_keys (manifest, error) || !load_disks (manifest, error))
+  if (!keyfile_check_end (manifest->file, error) || !load_keys (manifest, error)
+      || !load_disks (manifest, error))
     return NULL;
   return g_steal_pointer (&manifest);
 }

@@ -10,6 +10,9 @@
 
 #define GROUP "snapshot"
 
+/* Bytes of the reason why a snapshot is broken: what a message with a path has. */
+#define REASON_MAX 4500
+
 static void
 image_free (gpointer data)
 {
@@ -113,6 +116,22 @@ record_check (const StoreRecord *record, const GPtrArray *disks, GError **error)
   return true;
 }
 
+/* What people are shown of a reason: one line without control characters, and not endless. */
+static char *
+readable_reason (const char *reason)
+{
+  g_autofree char *valid = g_utf8_make_valid (reason, -1);
+  GString *line = g_string_new (NULL);
+
+  for (const char *p = valid; *p != '\0' && line->len < REASON_MAX; p = g_utf8_next_char (p))
+    {
+      gunichar c = g_utf8_get_char (p);
+
+      g_string_append_unichar (line, g_unichar_iscntrl (c) ? '?' : c);
+    }
+  return g_string_free (line, FALSE);
+}
+
 static Keyfile *
 to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
 {
@@ -127,7 +146,7 @@ to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
   g_key_file_set_int64 (keys, GROUP, "created", record->created);
   if (record->broken != NULL)
     {
-      g_autofree char *broken = g_utf8_make_valid (record->broken, -1);
+      g_autofree char *broken = readable_reason (record->broken);
 
       g_key_file_set_string (keys, GROUP, "broken", broken);
     }
@@ -209,9 +228,11 @@ load_snapshot (StoreRecord *record, const Keyfile *file, GError **error)
     }
   if (keyfile_has (file, GROUP, "broken"))
     {
-      record->broken = keyfile_get_text (file, GROUP, "broken", error);
-      if (record->broken == NULL)
+      g_autofree char *reason = keyfile_get_text (file, GROUP, "broken", error);
+
+      if (reason == NULL)
         return false;
+      record->broken = readable_reason (reason);
     }
   return keyfile_get_signed (file, GROUP, "created", &record->created, error);
 }
