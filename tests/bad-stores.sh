@@ -83,6 +83,20 @@ damaged "has no directory 'snapshots'" rm -r snapshots
 damaged "lock' is damaged" sh -c 'rm lock && mkdir lock'
 damaged "is not a fleecefs store: it has no $ini" rm $ini
 
+# Cut by another hand, in the middle of a number too.
+damaged "000001/snapshot.ini' is damaged: it was cut" sed -i '/^created=/s/.....$//; /^created=/q' $record
+damaged "$ini' is damaged: it was cut" sed -i '$d' $ini
+
+# An overlay that is something else: an image, another overlay, a device. And what others can change.
+overlay=snapshots/000001/a.img.qcow2
+damaged "a.img.qcow2' is damaged: it is not a regular file" ln -sf "$tmp/a.img" $overlay
+damaged "a.img.qcow2' is damaged: it is not a regular file" sh -c "rm $overlay && mkfifo $overlay"
+damaged "a.img.qcow2' has 2 names" ln -f "$tmp/a.img" $overlay
+rm -r damaged # the image too has one name again
+damaged "qcow2' has 2 names" ln -f $overlay snapshots/000002/a.img.qcow2
+damaged "damaged' can be written by other users \(mode 770\)" sh -c "chmod 770 . && touch changed"
+damaged "$ini' can be written by other users" sh -c "chmod 666 $ini && touch changed"
+
 # Half made: what is there without the manifest is no more than a making leaves.
 for form in true 'touch lock' 'touch lock fleecefs.ini.new' 'touch lock; mkdir snapshots'; do
 	rm -rf half

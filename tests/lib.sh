@@ -137,6 +137,7 @@ setup () {
 }
 
 setup_directory () {
+	umask 022 # a store that others can write to is refused
 	[ -x "$FLEECEFS" ] || fail "there is no program '$FLEECEFS'"
 	base=$(mktemp -d "${TMPDIR:-/tmp}/fleecefs-test.XXXXXX") || exit 1
 	trap clean_up EXIT

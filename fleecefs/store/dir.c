@@ -2,6 +2,7 @@
 #include "store/dir.h"
 
 #include "base/fail.h"
+#include "base/trust.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,14 +22,26 @@ dir_close (int *fd)
   errno = saved;
 }
 
+static bool
+check_trust (int fd, const char *path, GError **error)
+{
+  struct stat st;
+
+  if (fstat (fd, &st) != 0)
+    return fail_errno (error, errno, "cannot look at '%s'", path);
+  return trust_check (&st, path, error);
+}
+
 int
 dir_open (int dir_fd, const char *name, const char *path, GError **error)
 {
   int fd = openat (dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-  if (fd >= 0)
+  if (fd >= 0 && !check_trust (fd, path, error))
+    dir_close (&fd);
+  else if (fd >= 0)
     return fd;
-  if (errno == ENOTDIR || errno == ELOOP)
+  else if (errno == ENOTDIR || errno == ELOOP)
     fail (error, EUCLEAN, "'%s' is damaged: it is not a directory", path);
   else
     fail_errno (error, errno, "cannot open '%s'", path);

@@ -26,7 +26,8 @@ typedef enum
 void dir_close (int *fd);
 
 /* Opens the directory name in dir_fd for reading and openat(). path is its path.
- * Returns -1 with ENOENT when it is missing, EUCLEAN when it is no directory. */
+ * Returns -1 with ENOENT when it is missing, EUCLEAN when it is no directory, EPERM when others
+ * may write to it (base/trust.h). */
 int dir_open (int dir_fd, const char *name, const char *path, GError **error);
 
 /* What name in dir_fd is; a symbolic link is not followed. path is that of dir_fd. */

@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "base/io.h"
+#include "base/trust.h"
 #include "store/dir.h"
 
 #include <errno.h>
@@ -55,7 +56,7 @@ open_regular (int dir_fd, const char *name, const char *path, struct stat *st, G
     fail (error, EUCLEAN, "'%s' is damaged: it is not a regular file", path);
   else if (st->st_size > SIZE_LIMIT)
     fail (error, EUCLEAN, "'%s' is damaged: it is larger than %d bytes", path, SIZE_LIMIT);
-  else
+  else if (trust_check (st, path, error))
     {
       result = fd;
       fd = -1;

@@ -27,7 +27,8 @@ void keyfile_free (Keyfile *file);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Keyfile, keyfile_free)
 
 /* Reads the file name in dir_fd. NULL with ENOENT when it is missing, EUCLEAN when
- * it is not a regular file of at most 64 MiB and 65536 lines or not a key file. Blocks. */
+ * it is not a regular file of at most 64 MiB and 65536 lines or not a key
+ * file, EPERM when others may write to it (base/trust.h). Blocks. */
 Keyfile *keyfile_load (int dir_fd, const char *name, const char *path, GError **error);
 
 /* Fails when the last line was not there. Apart from keyfile_load(), because a file of a newer

@@ -2,12 +2,14 @@
 #include "store/layers.h"
 
 #include "base/fail.h"
+#include "base/trust.h"
 #include "store/dir.h"
 #include "store/record.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RECORD_TEMPORARY RECORD_FILE ".new"
@@ -74,29 +76,30 @@ layers_open (int dir_fd, const char *path, uint32_t layer, char **out_path, GErr
   return fd;
 }
 
-/* The files of a layer that is to be removed; NULL and *error if anything is not a regular file. */
+/* Is it a file of ours, or gone meanwhile? */
+static bool
+check_file (int layer_fd, const char *layer_path, const char *name, GError **error)
+{
+  g_autofree char *shown = dir_printable (name);
+  g_autofree char *path = g_build_filename (layer_path, shown, NULL);
+  struct stat st;
+
+  if (fstatat (layer_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno == ENOENT || fail_errno (error, errno, "cannot look at '%s'", path);
+  if (!S_ISREG (st.st_mode))
+    return fail (error, EUCLEAN, "'%s' is damaged: it is not a regular file; move it away", path);
+  return trust_check (&st, path, error);
+}
+
+/* The names in a layer; NULL and *error if anything is not a file of ours. */
 static GPtrArray *
-list_removable (int layer_fd, const char *layer_path, GError **error)
+list_files (int layer_fd, const char *layer_path, GError **error)
 {
   g_autoptr (GPtrArray) names = dir_list (layer_fd, layer_path, error);
-  DirKind kind;
 
   for (guint i = 0; names != NULL && i < names->len; i++)
-    {
-      const char *name = names->pdata[i];
-
-      if (!dir_kind (layer_fd, name, layer_path, &kind, error))
-        return NULL;
-      if (kind == DIR_DIRECTORY || kind == DIR_OTHER)
-        {
-          g_autofree char *shown = dir_printable (name);
-
-          fail (error, EUCLEAN,
-                "cannot remove '%s': '%s' in it is not a regular file; move it away", layer_path,
-                shown);
-          return NULL;
-        }
-    }
+    if (!check_file (layer_fd, layer_path, names->pdata[i], error))
+      return NULL;
   return g_steal_pointer (&names);
 }
 
@@ -116,7 +119,7 @@ layers_remove (int dir_fd, const char *path, uint32_t layer, GError **error)
       g_propagate_error (error, g_steal_pointer (&local));
       return false;
     }
-  names = list_removable (fd, layer_path, error);
+  names = list_files (fd, layer_path, error);
   if (names == NULL || !dir_unlink (fd, RECORD_FILE, layer_path, error)
       || !dir_sync (fd, layer_path, error))
     return false;
@@ -141,11 +144,9 @@ scan_layer (LayersScan *scan, int dir_fd, const char *path, uint32_t layer, cons
   DirKind kind;
 
   fd = layers_open (dir_fd, path, layer, &layer_path, error);
-  if (fd < 0 || !dir_kind (fd, RECORD_TEMPORARY, layer_path, &kind, error))
+  names = fd >= 0 ? list_files (fd, layer_path, error) : NULL;
+  if (names == NULL || !dir_kind (fd, RECORD_TEMPORARY, layer_path, &kind, error))
     return false;
-  if (kind == DIR_DIRECTORY || kind == DIR_OTHER)
-    return fail (error, EUCLEAN, "'%s/" RECORD_TEMPORARY "' is damaged: it is not a regular file",
-                 layer_path);
   record = record_load (fd, layer_path, layer, disks, &local);
   if (record != NULL)
     {
@@ -162,8 +163,7 @@ scan_layer (LayersScan *scan, int dir_fd, const char *path, uint32_t layer, cons
     }
   scan->greatest = MAX (scan->greatest, layer);
   g_array_append_val (scan->half_made, layer);
-  names = list_removable (fd, layer_path, error);
-  return names != NULL;
+  return true;
 }
 
 static int

@@ -3,8 +3,8 @@
  *
  * Its entries are directories with the number of the layer as their name, at
  * least six digits. One with snapshot.ini is a layer. One without is half made,
- * or half removed; it holds regular files only. Anything else is damage: a
- * store that is not understood is not changed.
+ * or half removed. Both hold regular files only, that nobody else may write to.
+ * Anything else is damage: a store that is not understood is not changed.
  *
  * dir_fd and path are those of STORE/snapshots. All functions block on the disk.
  */

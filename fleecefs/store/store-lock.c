@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "base/image-lock.h"
+#include "base/trust.h"
 #include "store/dir.h"
 
 #include <errno.h>
@@ -55,8 +56,13 @@ open_file (int store_fd, const char *path, bool *out_made, GError **error)
     fail (error, EUCLEAN, "'%s/" STORE_LOCK_FILE "' is damaged: it is not a regular file", path);
   else
     {
-      result = fd;
-      fd = -1;
+      g_autofree char *file = g_build_filename (path, STORE_LOCK_FILE, NULL);
+
+      if (trust_check (&st, file, error))
+        {
+          result = fd;
+          fd = -1;
+        }
     }
   return result;
 }

@@ -19,7 +19,7 @@
  * that is closing, without limit. path is that of the store. Returns a descriptor that
  * holds the locks, or -1: EBUSY and who it is when another serves from the store, ESTALE
  * when the file or the store was removed meanwhile (start again), EUCLEAN when the
- * file is not a regular one. */
+ * file is not a regular one, EPERM when others may write to it. */
 int store_lock_take (int store_fd, const char *path, bool *out_made, GError **error);
 
 /* Waits while another process closes the store at path, and for at most a few

@@ -11,6 +11,7 @@
  * treated as an empty directory.
  */
 #include "base/fail.h"
+#include "base/trust.h"
 #include "store/dir.h"
 #include "store/layers.h"
 #include "store/store-lock.h"
@@ -49,6 +50,7 @@ static bool
 open_directory (Store *store, const char *path, GError **error)
 {
   const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  struct stat st;
   char *absolute;
 
   store->fd = open (path, flags);
@@ -73,7 +75,9 @@ open_directory (Store *store, const char *path, GError **error)
   store->path = g_strdup (absolute);
   free (absolute);
   store->snapshots_path = g_build_filename (store->path, LAYERS_DIRECTORY, NULL);
-  return true;
+  if (fstat (store->fd, &st) != 0)
+    return fail_errno (error, errno, "cannot look at the store '%s'", path);
+  return trust_check (&st, path, error);
 }
 
 /* *out: the entry is one that the making of a store leaves when it is interrupted. */

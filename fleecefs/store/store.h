@@ -26,7 +26,8 @@
  *
  * What the directory holds is not trusted: symbolic links, names, numbers and sizes
  * are checked when they are read. Errors are FAIL_ERROR: EINVAL for a directory that
- * is not a store, ENOTSUP for a newer format, EUCLEAN for a damaged store, EBUSY,
+ * is not a store, ENOTSUP for a newer format, EUCLEAN for a damaged store, EPERM for one that
+ * others may write to (base/trust.h), EBUSY,
  * or what the file system says (ENOSPC, EDQUOT, EROFS, EIO, ...).
  *
  * All functions block on the disk. They are not thread safe: the caller
