@@ -767,6 +767,30 @@ START_TEST (test_barrier_enterers_wait)
 }
 END_TEST
 
+/* Closings that follow one another at once let those in who waited. */
+START_TEST (test_barrier_admits_between_closings)
+{
+  Barrier *barrier = barrier_new ();
+
+  for (unsigned round = 0; round < 50; round++)
+    {
+      Walker walkers[10];
+
+      barrier_close (barrier);
+      for (unsigned i = 0; i < 10; i++)
+        start_walker (&walkers[i], barrier, enter_and_leave);
+      barrier_open (barrier);
+      barrier_close (barrier);
+      for (unsigned i = 0; i < 10; i++)
+        ck_assert (atomic_load (&walkers[i].done));
+      barrier_open (barrier);
+      for (unsigned i = 0; i < 10; i++)
+        join_walker (&walkers[i]);
+    }
+  barrier_free (barrier);
+}
+END_TEST
+
 typedef struct
 {
   Barrier *barrier;
@@ -1192,6 +1216,7 @@ cow_suite (void)
   tcase_add_test (barrier, test_barrier_shared);
   tcase_add_test (barrier, test_barrier_closer_waits);
   tcase_add_test (barrier, test_barrier_enterers_wait);
+  tcase_add_test (barrier, test_barrier_admits_between_closings);
   tcase_add_test (barrier, test_barrier_traffic);
   tcase_add_loop_test (sets, test_set_range, 0, GRANULE_SET_MAX + 1);
   tcase_add_loop_test (sets, test_set_pairs, 0,

@@ -23,10 +23,12 @@ struct _Barrier
   Slot slots[N_SLOTS];
   atomic_bool closed;
 
-  Lock closer_lock; /* held from close to open */
-  Lock lock;        /* for the conditions only */
+  Lock closer_lock;   /* held from close to open */
+  Lock lock;          /* for the conditions; closed changes under it */
+  unsigned n_waiting; /* for the opening; under lock */
   pthread_cond_t left;
   pthread_cond_t opened;
+  pthread_cond_t admitted; /* nobody waits any more */
 };
 
 Barrier *
@@ -42,12 +44,15 @@ barrier_new (void)
   lock_init (&barrier->lock);
   pthread_cond_init (&barrier->left, NULL);
   pthread_cond_init (&barrier->opened, NULL);
+  pthread_cond_init (&barrier->admitted, NULL);
+  barrier->n_waiting = 0;
   return barrier;
 }
 
 void
 barrier_free (Barrier *barrier)
 {
+  pthread_cond_destroy (&barrier->admitted);
   pthread_cond_destroy (&barrier->opened);
   pthread_cond_destroy (&barrier->left);
   lock_clear (&barrier->lock);
@@ -66,6 +71,22 @@ thread_slot (void)
   return slot;
 }
 
+/* Enters under the lock: the next closer waits until all that were kept out are inside, so the
+ * barrier cannot be closed again before they are. */
+static void
+enter_waiting (Barrier *barrier, unsigned slot)
+{
+  lock_acquire (&barrier->lock);
+  PAUSE_POINT ("barrier:blocked");
+  barrier->n_waiting++;
+  while (atomic_load (&barrier->closed))
+    lock_wait (&barrier->lock, &barrier->opened);
+  atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
+  if (--barrier->n_waiting == 0)
+    pthread_cond_signal (&barrier->admitted);
+  lock_release (&barrier->lock);
+}
+
 /* Sequential consistency is what makes this right: a section adds itself and then
  * looks at closed; a closer sets closed and then looks at the counters. At least
  * one of the two sees the other. */
@@ -74,19 +95,13 @@ barrier_enter (Barrier *barrier)
 {
   unsigned slot = thread_slot ();
 
-  for (;;)
+  atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
+  if (atomic_load (&barrier->closed))
     {
-      atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
-      if (!atomic_load (&barrier->closed))
-        return slot;
       barrier_leave (barrier, slot);
-
-      lock_acquire (&barrier->lock);
-      PAUSE_POINT ("barrier:blocked");
-      while (atomic_load (&barrier->closed))
-        lock_wait (&barrier->lock, &barrier->opened);
-      lock_release (&barrier->lock);
+      enter_waiting (barrier, slot);
     }
+  return slot;
 }
 
 void
@@ -115,8 +130,10 @@ void
 barrier_close (Barrier *barrier) LOCK_UNCHECKED
 {
   lock_acquire (&barrier->closer_lock);
-  atomic_store (&barrier->closed, true);
   lock_acquire (&barrier->lock);
+  while (barrier->n_waiting > 0)
+    lock_wait (&barrier->lock, &barrier->admitted);
+  atomic_store (&barrier->closed, true);
   while (!is_empty (barrier))
     {
       PAUSE_POINT ("barrier:closing");

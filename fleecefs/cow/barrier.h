@@ -4,7 +4,9 @@
  *
  * Entering and leaving are one atomic addition each, on a counter that few
  * threads share. Closing waits for the sections in flight; meanwhile, and until
- * barrier_open(), new ones wait. So nothing slow may happen in between.
+ * barrier_open(), new ones wait. So nothing slow may happen in between. Who was kept out
+ * by one closing is inside before the next begins, so that no stream of them keeps
+ * a writer out.
  */
 #pragma once
 
