@@ -13,18 +13,16 @@
 #include "torture-chaos.h"
 #include "torture-phases.h"
 #include "torture-witness.h"
+#include "torture-writer.h"
 
 #include <errno.h>
 #include <string.h>
-
-#include <linux/falloc.h>
 
 #define N_WRITERS 4
 #define N_READERS 2
 #define N_THREADS (N_WRITERS + N_READERS + 2)
 #define N_ROUNDS 2
 #define N_OPERATIONS 40000 /* of each writer in a round */
-#define MAX_RUN 64         /* blocks */
 
 G_STATIC_ASSERT (N_WRITERS <= VERSIONS_MARKS);
 
@@ -33,8 +31,7 @@ typedef struct
   Bed *bed;
   Versions versions;
   Witnesses witnesses;
-  uint64_t run; /* blocks of the main part that belong together */
-  uint64_t n_runs;
+  unsigned run;          /* as in torture-writer.h */
   atomic_uint n_writers; /* that have not finished */
   atomic_uint n_names;
   int64_t deadline; /* of the round */
@@ -53,171 +50,72 @@ typedef struct
   Witness *held_witness;
 } Worker;
 
-/* --- writers --- */
+/* --- writers: on the engine --- */
 
-typedef enum
+static Disk *
+disk_of (void *data, unsigned disk)
 {
-  PUT_DATA,
-  PUT_ZEROS, /* by write */
-  PUT_ZERO_RANGE,
-  PUT_PUNCH,
-} Put;
+  const Blocks *blocks = data;
 
-/* Gives n blocks of this writer their next versions. */
-static void
-put (Worker *worker, unsigned d, uint64_t block, uint64_t n, Put how)
-{
-  Blocks *blocks = worker->blocks;
-  const Versions *versions = &blocks->versions;
-  const VersionsDisk *model = &versions->disks[d];
-  Disk *disk = snapshots_disk (blocks->bed->set, d);
-  uint32_t next[MAX_RUN];
-  int64_t r, length = (int64_t) (n * BED_BLOCK);
-
-  for (uint64_t i = 0; i < n; i++)
-    {
-      next[i] = versions_next (versions, d, block + i, how != PUT_DATA);
-      atomic_store (&model->begun[block + i], next[i]);
-      versions_fill (versions, d, block + i, next[i], worker->buffer + i * BED_BLOCK);
-    }
-  if (how == PUT_DATA || how == PUT_ZEROS)
-    r = disk_write (disk, worker->buffer, (size_t) length, block * BED_BLOCK);
-  else
-    r = disk_allocate (disk,
-                       FALLOC_FL_KEEP_SIZE
-                           | (how == PUT_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-                       block * BED_BLOCK, (uint64_t) length);
-  bed_expect (blocks->bed, "write or allocate", r,
-              how == PUT_DATA || how == PUT_ZEROS ? length : 0);
-  for (uint64_t i = 0; i < n; i++)
-    atomic_store (&model->done[block + i], next[i]);
+  return snapshots_disk (blocks->bed->set, disk);
 }
 
-static Put
-pick_put (Random *random)
+static ssize_t
+engine_read (void *data, unsigned disk, void *buffer, size_t length, uint64_t offset)
 {
-  unsigned percent = (unsigned) random_below (random, 100);
-
-  return percent < 70   ? PUT_DATA
-         : percent < 80 ? PUT_ZEROS
-         : percent < 90 ? PUT_ZERO_RANGE
-                        : PUT_PUNCH;
+  return disk_read (disk_of (data, disk), buffer, length, offset);
 }
 
-/* A range of blocks of this writer, half the time among those that everybody writes often. */
-static uint64_t
-pick_blocks (Worker *worker, uint64_t *out_n)
+static ssize_t
+engine_write (void *data, unsigned disk, const void *buffer, size_t length, uint64_t offset)
 {
-  const Blocks *blocks = worker->blocks;
-  uint64_t n_mine = blocks->n_runs / N_WRITERS;
-  uint64_t among = random_percent (&worker->random, 50) ? units_min (n_mine, 16) : n_mine;
-  uint64_t run = random_below (&worker->random, among) * N_WRITERS + worker->index;
-  uint64_t at = random_below (&worker->random, blocks->run);
-
-  *out_n = 1 + random_below (&worker->random, blocks->run - at);
-  return VERSIONS_MARKS + run * blocks->run + at;
+  return disk_write (disk_of (data, disk), buffer, length, offset);
 }
 
-/* Reads blocks of this writer on the live disk: they are what it last wrote. */
-static void
-read_back (Worker *worker, unsigned d, uint64_t block, uint64_t n)
+static int
+engine_allocate (void *data, unsigned disk, int mode, uint64_t offset, uint64_t length)
 {
-  const Versions *versions = &worker->blocks->versions;
-  int64_t length = (int64_t) (n * BED_BLOCK);
-  uint8_t expected[BED_BLOCK];
-
-  bed_expect (versions->bed, "read",
-              disk_read (snapshots_disk (versions->bed->set, d), worker->buffer, (size_t) length,
-                         block * BED_BLOCK),
-              length);
-  for (uint64_t i = 0; i < n; i++)
-    {
-      versions_fill (versions, d, block + i, atomic_load (&versions->disks[d].done[block + i]),
-                     expected);
-      bed_compare (worker->blocks->bed, "live", d, (block + i) * BED_BLOCK,
-                   worker->buffer + i * BED_BLOCK, expected, BED_BLOCK);
-    }
+  return disk_allocate (disk_of (data, disk), mode, offset, length);
 }
 
-/* Resizes the disk, by truncate or a write at its end. For the writer of the tail. */
-static void
-resize (Worker *worker, unsigned d)
+static int
+engine_truncate (void *data, unsigned disk, uint64_t size)
 {
-  Blocks *blocks = worker->blocks;
-  Versions *versions = &blocks->versions;
-  VersionsDisk *model = &versions->disks[d];
-  uint32_t index = atomic_load (&model->sizes_begun) + 1;
-  uint64_t old = model->sizes[index - 1] / BED_BLOCK;
-  uint64_t new = versions->n_main
-                 + random_below (&worker->random, versions->n_blocks - versions->n_main + 1);
-
-  if (index == VERSIONS_MAX_SIZES)
-    return;
-  model->sizes[index] = new *BED_BLOCK;
-  for (uint64_t b = new; b < old; b++)
-    atomic_store (&model->begun[b], versions_next (versions, d, b, true));
-  atomic_store (&model->sizes_begun, index);
-  if (new > old && random_percent (&worker->random, 40))
-    put (worker, d, new - 1, 1, PUT_DATA);
-  else
-    bed_expect (blocks->bed, "truncate",
-                disk_truncate (snapshots_disk (blocks->bed->set, d), new *BED_BLOCK), 0);
-  atomic_store (&model->sizes_done, index);
-  for (uint64_t b = new; b < old; b++)
-    atomic_store (&model->done[b], atomic_load (&model->begun[b]));
+  return disk_truncate (disk_of (data, disk), size);
 }
 
-/* Writes in the tail, inside of the size. */
-static void
-put_in_tail (Worker *worker, unsigned d)
+static int
+engine_flush (void *data, unsigned disk)
 {
-  const Versions *versions = &worker->blocks->versions;
-  const VersionsDisk *model = &versions->disks[d];
-  uint64_t end = model->sizes[atomic_load (&model->sizes_done)] / BED_BLOCK;
-  uint64_t block, n;
-
-  if (end == versions->n_main)
-    return;
-  block = versions->n_main + random_below (&worker->random, end - versions->n_main);
-  n = 1 + random_below (&worker->random, units_min (MAX_RUN, end - block));
-  put (worker, d, block, n, pick_put (&worker->random));
+  return disk_flush (disk_of (data, disk), false);
 }
 
-/* One number to all disks, in their order. */
-static void
-put_marks (Worker *worker)
-{
-  for (unsigned d = 0; d < worker->blocks->bed->n_disks; d++)
-    put (worker, d, worker->index, 1, PUT_DATA);
-}
-
-static void
-write_something (Worker *worker)
-{
-  unsigned d = (unsigned) random_below (&worker->random, worker->blocks->bed->n_disks);
-  unsigned percent = (unsigned) random_below (&worker->random, 100);
-  uint64_t n, block = pick_blocks (worker, &n);
-
-  if (percent < 15)
-    put_marks (worker);
-  else if (percent < 25)
-    read_back (worker, d, block, n);
-  else if (percent < 28 && worker->index == 0)
-    resize (worker, d);
-  else if (percent < 40 && worker->index == 0)
-    put_in_tail (worker, d);
-  else
-    put (worker, d, block, n, pick_put (&worker->random));
-}
+static const WriterVerbs engine = {
+  .read = engine_read,
+  .write = engine_write,
+  .allocate = engine_allocate,
+  .truncate = engine_truncate,
+  .flush = engine_flush,
+};
 
 static void
 run_writer (Worker *worker)
 {
   Blocks *blocks = worker->blocks;
+  Writer writer = {
+    .versions = &blocks->versions,
+    .verbs = &engine,
+    .data = blocks,
+    .index = worker->index,
+    .n_writers = N_WRITERS,
+    .run = blocks->run,
+    .random = worker->random,
+    .buffer = worker->buffer,
+  };
 
   for (unsigned i = 0; i < N_OPERATIONS && g_get_monotonic_time () < blocks->deadline; i++)
     {
-      write_something (worker);
+      writer_step (&writer);
       atomic_fetch_add (&blocks->bed->n_operations, 1);
       chaos_tick (worker->tick);
     }
@@ -239,12 +137,14 @@ make_one (Worker *worker, VersionsMoment *low, VersionsMoment *high)
   unsigned n_name = atomic_fetch_add (&blocks->n_names, 1);
   g_autofree char *name = g_strdup_printf ("%u", n_name);
   Snapshot *snapshot = NULL;
+  WitnessView view;
 
   versions_look (&blocks->versions, false, low);
   bed_expect (blocks->bed, "mkdir", snapshots_create (blocks->bed->set, name, &snapshot), 0);
   versions_look (&blocks->versions, true, high);
   atomic_fetch_add (&blocks->bed->n_made, 1);
-  witnesses_add (&blocks->witnesses, snapshot, n_name, low, high);
+  view = witness_view (blocks->bed->set, snapshot);
+  witnesses_add (&blocks->witnesses, &view, n_name, low, high);
   snapshot_unref (snapshot);
 }
 
@@ -348,11 +248,12 @@ compare_any (Worker *worker, uint64_t length)
     {
       unsigned d = (unsigned) random_below (&worker->random, blocks->bed->n_disks);
       uint64_t size = witness->sizes[d];
+      WitnessView view = witness_view (blocks->bed->set, snapshot);
       uint64_t offset = random_percent (&worker->random, 50)
                             ? random_below (&worker->random, units_min (size, 256 * KIB))
                             : random_below (&worker->random, size);
 
-      witness_compare_range (witness, &blocks->versions, snapshot, d, offset,
+      witness_compare_range (witness, &blocks->versions, &view, d, offset,
                              1 + random_below (&worker->random, length), worker->buffer);
       snapshot_unref (snapshot);
     }
@@ -364,6 +265,7 @@ static void
 hold_or_release (Worker *worker)
 {
   Blocks *blocks = worker->blocks;
+  WitnessView view;
 
   if (worker->held == NULL)
     {
@@ -372,7 +274,8 @@ hold_or_release (Worker *worker)
       worker->held = worker->held_witness != NULL ? find (blocks, worker->held_witness) : NULL;
       return;
     }
-  witness_compare (worker->held_witness, &blocks->versions, worker->held, worker->buffer,
+  view = witness_view (blocks->bed->set, worker->held);
+  witness_compare (worker->held_witness, &blocks->versions, &view, worker->buffer,
                    64 * KIB + random_below (&worker->random, MIB - 64 * KIB));
   g_clear_pointer (&worker->held, snapshot_unref);
   g_clear_pointer (&worker->held_witness, witness_unref);
@@ -447,6 +350,7 @@ compare_all (Blocks *blocks)
       g_autoptr (Snapshot) snapshot = snapshots_next (blocks->bed->set, id);
       g_autofree char *name = snapshot != NULL ? snapshot_dup_name (snapshot) : NULL;
       g_autofree char *expected = g_strdup_printf ("%u", atomic_load (&witness->n_name));
+      WitnessView view;
 
       if (snapshot == NULL || snapshot_id (snapshot) != witness->id)
         bed_fail (blocks->bed, "the next snapshot after id %u is id %u instead of %u", id,
@@ -454,7 +358,8 @@ compare_all (Blocks *blocks)
       if (g_strcmp0 (name, expected) != 0)
         bed_fail (blocks->bed, "snapshot id %u is called '%s' instead of '%s'", witness->id, name,
                   expected);
-      witness_compare (witness, &blocks->versions, snapshot, buffer, MIB);
+      view = witness_view (blocks->bed->set, snapshot);
+      witness_compare (witness, &blocks->versions, &view, buffer, MIB);
       id = witness->id;
     }
   if (snapshots_count (blocks->bed->set) != blocks->witnesses.list->len)
@@ -465,15 +370,13 @@ compare_all (Blocks *blocks)
 void
 torture_blocks (Bed *bed, Random *random)
 {
-  static const uint64_t runs[] = { 1, 2, 5, 8, 11, MAX_RUN };
   Blocks *blocks = g_new0 (Blocks, 1);
   int64_t start = g_get_monotonic_time ();
 
   blocks->bed = bed;
-  versions_init (&blocks->versions, bed, random);
+  versions_init (&blocks->versions, bed, random, false);
   witnesses_init (&blocks->witnesses, &blocks->versions);
-  blocks->run = runs[random_below (random, G_N_ELEMENTS (runs))];
-  blocks->n_runs = (blocks->versions.n_main - VERSIONS_MARKS) / blocks->run;
+  blocks->run = writer_pick_run (random);
 
   bed_open (bed);
   for (unsigned i = 0; i < N_ROUNDS; i++)

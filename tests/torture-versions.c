@@ -17,8 +17,10 @@ static void
 init_disk (Versions *versions, unsigned d)
 {
   VersionsDisk *disk = &versions->disks[d];
-  g_autofree uint8_t *image = g_malloc (versions->n_main * BED_BLOCK);
+  uint64_t size = versions->n_main * BED_BLOCK + disk->odd;
+  g_autofree uint8_t *image = g_malloc0 (size);
 
+  disk->lost = g_new0 (uint32_t, versions->n_blocks);
   disk->begun = g_new (_Atomic uint32_t, versions->n_blocks);
   disk->done = g_new (_Atomic uint32_t, versions->n_blocks);
   for (uint64_t b = 0; b < versions->n_blocks; b++)
@@ -28,19 +30,23 @@ init_disk (Versions *versions, unsigned d)
       if (b < versions->n_main)
         versions_fill (versions, d, b, 0, image + b * BED_BLOCK);
     }
-  disk->sizes = g_new (uint64_t, VERSIONS_MAX_SIZES);
-  disk->sizes[0] = versions->n_main * BED_BLOCK;
+  disk->sizes = g_new (uint64_t, VERSIONS_MAX_SIZES + 1);
+  disk->sizes[0] = size;
   atomic_init (&disk->sizes_begun, 0);
   atomic_init (&disk->sizes_done, 0);
-  bed_write_image (versions->bed, d, image, disk->sizes[0]);
+  bed_write_image (versions->bed, d, image, size);
 }
 
 void
-versions_init (Versions *versions, Bed *bed, Random *random)
+versions_init (Versions *versions, Bed *bed, Random *random, bool odd_disk)
 {
   versions->bed = bed;
   versions->n_main = (MIB + random_below (random, BED_IS_SLOW ? MIB / 2 : 3 * MIB)) / BED_BLOCK;
   versions->n_blocks = versions->n_main + random_below (random, MIB) / BED_BLOCK + 8;
+  for (unsigned d = 0; d < bed->n_disks; d++)
+    versions->disks[d].odd = 0;
+  if (odd_disk)
+    versions->disks[bed->n_disks - 1].odd = 16 + (unsigned) random_below (random, BED_BLOCK - 16);
   for (unsigned d = 0; d < bed->n_disks; d++)
     init_disk (versions, d);
 }
@@ -53,7 +59,22 @@ versions_clear (Versions *versions)
       g_free (versions->disks[d].begun);
       g_free (versions->disks[d].done);
       g_free (versions->disks[d].sizes);
+      g_free (versions->disks[d].lost);
     }
+}
+
+uint64_t
+versions_blocks_of (uint64_t size)
+{
+  return units_div_up (size, BED_BLOCK);
+}
+
+uint64_t
+versions_length (const Versions *versions, unsigned disk, uint64_t block, uint64_t n)
+{
+  unsigned odd = versions->disks[disk].odd;
+
+  return n * BED_BLOCK - (odd != 0 && block + n > versions->n_main ? BED_BLOCK - odd : 0);
 }
 
 bool
@@ -69,7 +90,8 @@ versions_is_zero (const Versions *versions, unsigned disk, uint64_t block, uint3
 uint32_t
 versions_next (const Versions *versions, unsigned disk, uint64_t block, bool zero)
 {
-  uint32_t version = atomic_load (&versions->disks[disk].begun[block]) + 1;
+  const VersionsDisk *from = &versions->disks[disk];
+  uint32_t version = MAX (atomic_load (&from->begun[block]), from->lost[block]) + 1;
 
   while (versions_is_zero (versions, disk, block, version) != zero)
     version++;
@@ -125,12 +147,12 @@ versions_look (const Versions *versions, bool begun, VersionsMoment *moment)
 
 uint32_t
 versions_resolve (const Versions *versions, const char *what, unsigned disk, uint64_t block,
-                  const uint8_t *bytes, uint32_t low, uint32_t high)
+                  const uint8_t *bytes, uint64_t length, uint32_t low, uint32_t high)
 {
   uint8_t expected[BED_BLOCK];
   uint64_t version;
 
-  if (zero_check (bytes, BED_BLOCK))
+  if (zero_check (bytes, length))
     {
       for (version = low; version <= high; version++)
         if (versions_is_zero (versions, disk, block, (uint32_t) version))
@@ -141,7 +163,7 @@ versions_resolve (const Versions *versions, const char *what, unsigned disk, uin
     }
   memcpy (&version, bytes, sizeof version);
   versions_fill (versions, disk, block, (uint32_t) version, expected);
-  if (version >= UINT32_MAX || memcmp (bytes, expected, BED_BLOCK) != 0)
+  if (version >= UINT32_MAX || memcmp (bytes, expected, length) != 0)
     bed_fail (versions->bed,
               "%s, disk %u, block %" PRIu64 ": no version at all; the first word is %" PRIu64
               "; expected versions %u to %u",
@@ -158,9 +180,73 @@ versions_expect_live (const Versions *versions, unsigned disk)
 {
   const VersionsDisk *from = &versions->disks[disk];
   uint64_t size = from->sizes[atomic_load (&from->sizes_done)];
-  uint8_t *bytes = g_malloc (size);
+  uint8_t *bytes = g_malloc (units_round_up (size, BED_BLOCK));
 
-  for (uint64_t b = 0; b < size / BED_BLOCK; b++)
+  for (uint64_t b = 0; b < versions_blocks_of (size); b++)
     versions_fill (versions, disk, b, atomic_load (&from->done[b]), bytes + b * BED_BLOCK);
   return (BedBytes){ bytes, size };
+}
+
+/* --- after a kill --- */
+
+/* The newest version of those begun that is zeros. */
+static uint32_t
+newest_zero (const Versions *versions, unsigned disk, uint64_t block)
+{
+  uint32_t version = atomic_load (&versions->disks[disk].begun[block]);
+
+  while (!versions_is_zero (versions, disk, block, version))
+    version--;
+  return version;
+}
+
+static unsigned
+settle_block (Versions *versions, unsigned d, uint64_t block, const uint8_t *bytes, uint64_t length)
+{
+  VersionsDisk *disk = &versions->disks[d];
+  uint32_t low = atomic_load (&disk->done[block]), high = atomic_load (&disk->begun[block]);
+  uint32_t version
+      = versions_resolve (versions, "live disk after a kill", d, block, bytes, length, low, high);
+
+  if (version == VERSIONS_ZERO)
+    version = newest_zero (versions, d, block);
+  disk->lost[block] = MAX (disk->lost[block], high);
+  atomic_store (&disk->done[block], version);
+  atomic_store (&disk->begun[block], version);
+  return low != high;
+}
+
+static unsigned
+settle_size (Versions *versions, unsigned d, uint64_t size)
+{
+  VersionsDisk *disk = &versions->disks[d];
+  uint32_t low = atomic_load (&disk->sizes_done), high = atomic_load (&disk->sizes_begun);
+  uint32_t i = low;
+
+  while (i <= high && disk->sizes[i] != size)
+    i++;
+  if (i > high)
+    bed_fail (versions->bed,
+              "live disk %u after a kill: size %" PRIu64 " instead of %" PRIu64 " or %" PRIu64, d,
+              size, disk->sizes[low], disk->sizes[high]);
+  if (low == high)
+    return 0;
+  disk->sizes[++high] = size;
+  atomic_store (&disk->sizes_begun, high);
+  atomic_store (&disk->sizes_done, high);
+  return 1;
+}
+
+unsigned
+versions_settle (Versions *versions, unsigned disk, const uint8_t *bytes, uint64_t size)
+{
+  const uint8_t zeros[BED_BLOCK] = { 0 };
+  unsigned n = settle_size (versions, disk, size);
+
+  for (uint64_t b = 0; b < versions_blocks_of (size); b++)
+    n += settle_block (versions, disk, b, bytes + b * BED_BLOCK,
+                       units_min (BED_BLOCK, size - b * BED_BLOCK));
+  for (uint64_t b = versions_blocks_of (size); b < versions->n_blocks; b++)
+    n += settle_block (versions, disk, b, zeros, BED_BLOCK);
+  return n;
 }

@@ -13,6 +13,11 @@
  *     0 .. MARKS - 1     one for each writer: it writes n to disk 0, then n to disk 1, ...
  *     .. n_main - 1      in runs; run r belongs to writer r % n_writers
  *     .. n_blocks - 1    the tail: of the writer who truncates; at first beyond the end
+ *
+ * A disk of odd size keeps its size. Of its tail there is the beginning of one block.
+ *
+ * After a kill of what wrote, versions_settle() tells from the images which of the writes that were
+ * begun have been done.
  */
 #pragma once
 
@@ -27,6 +32,8 @@ typedef struct
   _Atomic uint32_t *begun, *done;           /* by block */
   uint64_t *sizes;                          /* the history; an entry is constant once it is begun */
   _Atomic uint32_t sizes_begun, sizes_done; /* index of the newest entry */
+  uint32_t *lost; /* by block: no version up to here is begun again; of the owner */
+  unsigned odd;   /* constant: bytes of the block after the main part; 0: the size is not odd */
 } VersionsDisk;
 
 typedef struct
@@ -43,9 +50,15 @@ typedef struct
   uint32_t size[BED_MAX_DISKS];
 } VersionsMoment;
 
-/* Images with version 0 of each block; writes them. */
-void versions_init (Versions *versions, Bed *bed, Random *random);
+/* Images with version 0 of each block; writes them. With odd_disk the last disk is one of odd size.
+ */
+void versions_init (Versions *versions, Bed *bed, Random *random, bool odd_disk);
 void versions_clear (Versions *versions);
+
+/* The blocks, the last one perhaps in part, of a disk of this size; and the bytes that n blocks
+ * from block on have. */
+uint64_t versions_blocks_of (uint64_t size);
+uint64_t versions_length (const Versions *versions, unsigned disk, uint64_t block, uint64_t n);
 
 /* The version of a block that is a mark is the number itself; never zeros. Version 0 of the
  * tail is zeros. */
@@ -61,10 +74,17 @@ void versions_look (const Versions *versions, bool begun, VersionsMoment *moment
 VersionsMoment versions_moment_new (const Versions *versions);
 void versions_moment_clear (VersionsMoment *moment);
 
-/* Which version of the block the bytes are; VERSIONS_ZERO for zeros. Ends the program when they
- * are none between low and high. */
+/* Which version of the block these bytes of its beginning are; VERSIONS_ZERO for zeros. Ends the
+ * program when they are none between low and high. */
 uint32_t versions_resolve (const Versions *versions, const char *what, unsigned disk,
-                           uint64_t block, const uint8_t *bytes, uint32_t low, uint32_t high);
+                           uint64_t block, const uint8_t *bytes, uint64_t length, uint32_t low,
+                           uint32_t high);
+
+/* After a kill, with all writers gone: the disk has this size and these bytes. Each block must be
+ * what was done last or begun since, and the size one of those begun; that is then what is done.
+ * Returns the number of writes, by blocks, and of changes of the size that were begun and had not
+ * been answered. */
+unsigned versions_settle (Versions *versions, unsigned disk, const uint8_t *bytes, uint64_t size);
 
 /* A BedExpect for the live disks with all writers gone; data is the versions. */
 BedBytes versions_expect_live (const Versions *versions, unsigned disk);

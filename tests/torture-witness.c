@@ -45,22 +45,62 @@ witness_unref (Witness *witness)
   g_free (witness);
 }
 
-/* --- a new snapshot --- */
+/* --- views --- */
 
-static void
-fail_read (const Versions *versions, Snapshot *snapshot, unsigned disk, uint64_t offset,
-           uint64_t length, ssize_t got)
+static ssize_t
+read_snapshot (void *data, unsigned disk, void *buffer, size_t length, uint64_t offset)
 {
-  g_autofree char *broken = snapshot_dup_broken (snapshot);
+  return snapshot_read (data, disk, buffer, length, offset);
+}
 
+static char *
+dup_broken (void *data)
+{
+  return snapshot_dup_broken (data);
+}
+
+WitnessView
+witness_view (const Snapshots *set, Snapshot *snapshot)
+{
+  WitnessView view = {
+    .id = snapshot_id (snapshot),
+    .created = snapshot_created (snapshot),
+    .read = read_snapshot,
+    .dup_broken = dup_broken,
+    .data = snapshot,
+  };
+
+  for (unsigned d = 0; d < snapshots_n_disks (set); d++)
+    {
+      view.mtimes[d] = snapshot_mtime (snapshot, d);
+      view.sizes[d] = snapshot_size (snapshot, d);
+    }
+  return view;
+}
+
+/* False when the view has ended. */
+static bool
+read_view (const Versions *versions, const WitnessView *view, unsigned disk, uint8_t *buffer,
+           uint64_t length, uint64_t offset, uint64_t expected)
+{
+  ssize_t got = view->read (view->data, disk, buffer, length, offset);
+  g_autofree char *broken = NULL;
+
+  if (got == (ssize_t) expected)
+    return true;
+  if (view->has_ended != NULL && atomic_load (view->has_ended))
+    return false;
+  broken = view->dup_broken (view->data);
   bed_fail (versions->bed,
             "snapshot id %u, disk %u, offset %" PRIu64 ": read gave %zd instead of %" PRIu64
             "; broken: %s",
-            snapshot_id (snapshot), disk, offset, got, length, broken != NULL ? broken : "no");
+            view->id, disk, offset, got, expected, broken != NULL ? broken : "no");
 }
 
-static void
-resolve_disk (const Versions *versions, Witness *witness, Snapshot *snapshot, unsigned d,
+/* --- a new snapshot --- */
+
+static bool
+resolve_disk (const Versions *versions, Witness *witness, const WitnessView *view, unsigned d,
               const VersionsMoment *low, const VersionsMoment *high, uint8_t *buffer)
 {
   char what[64];
@@ -69,21 +109,20 @@ resolve_disk (const Versions *versions, Witness *witness, Snapshot *snapshot, un
   witness->versions[d] = g_new (uint32_t, versions->n_blocks);
   for (uint64_t at = 0, n; at < witness->sizes[d]; at += n)
     {
-      ssize_t got;
-
       n = units_min (CHUNK, witness->sizes[d] - at);
-      got = snapshot_read (snapshot, d, buffer, n, at);
-      if (got != (ssize_t) n)
-        fail_read (versions, snapshot, d, at, n, got);
+      if (!read_view (versions, view, d, buffer, n, at, n))
+        return false;
       for (uint64_t i = 0; i < n; i += BED_BLOCK)
         {
           uint64_t b = (at + i) / BED_BLOCK;
 
-          witness->versions[d][b] = versions_resolve (versions, what, d, b, buffer + i,
-                                                      low->blocks[d][b], high->blocks[d][b]);
+          witness->versions[d][b]
+              = versions_resolve (versions, what, d, b, buffer + i, units_min (BED_BLOCK, n - i),
+                                  low->blocks[d][b], high->blocks[d][b]);
         }
     }
   atomic_fetch_add (&versions->bed->n_bytes, witness->sizes[d]);
+  return true;
 }
 
 static void
@@ -128,31 +167,43 @@ check_times (const Versions *versions, const Witness *older, const Witness *newe
   for (unsigned d = 0; d < versions->bed->n_disks; d++)
     if (is_same_time (older->mtimes[d], newer->mtimes[d]) && older->sizes[d] == newer->sizes[d]
         && memcmp (older->versions[d], newer->versions[d],
-                   older->sizes[d] / BED_BLOCK * sizeof (uint32_t))
+                   versions_blocks_of (older->sizes[d]) * sizeof (uint32_t))
                != 0)
       bed_fail (versions->bed, "snapshots id %u and %u, disk %u: same mtime and size, other bytes",
                 older->id, newer->id, d);
 }
 
-void
-witnesses_add (Witnesses *witnesses, Snapshot *snapshot, unsigned n_name, const VersionsMoment *low,
-               const VersionsMoment *high)
+static Witness *
+witness_new (const WitnessView *view, unsigned n_name)
 {
-  const Versions *versions = witnesses->versions;
   Witness *witness = g_new0 (Witness, 1);
-  g_autofree uint8_t *buffer = g_malloc (CHUNK);
 
   atomic_init (&witness->refs, 1);
   atomic_init (&witness->is_removed, false);
   atomic_init (&witness->n_name, n_name);
-  witness->id = snapshot_id (snapshot);
-  witness->created = snapshot_created (snapshot);
+  witness->id = view->id;
+  witness->created = view->created;
+  memcpy (witness->sizes, view->sizes, sizeof witness->sizes);
+  memcpy (witness->mtimes, view->mtimes, sizeof witness->mtimes);
+  return witness;
+}
+
+bool
+witnesses_add (Witnesses *witnesses, const WitnessView *view, unsigned n_name,
+               const VersionsMoment *low, const VersionsMoment *high)
+{
+  const Versions *versions = witnesses->versions;
+  Witness *witness = witness_new (view, n_name);
+  g_autofree uint8_t *buffer = g_malloc (CHUNK);
+
   for (unsigned d = 0; d < versions->bed->n_disks; d++)
     {
-      witness->sizes[d] = snapshot_size (snapshot, d);
-      witness->mtimes[d] = snapshot_mtime (snapshot, d);
       check_size (versions, witness, d, low, high);
-      resolve_disk (versions, witness, snapshot, d, low, high, buffer);
+      if (!resolve_disk (versions, witness, view, d, low, high, buffer))
+        {
+          witness_unref (witness);
+          return false;
+        }
     }
   check_order (versions, witness);
 
@@ -161,6 +212,7 @@ witnesses_add (Witnesses *witnesses, Snapshot *snapshot, unsigned n_name, const 
     check_times (versions, witnesses->list->pdata[witnesses->list->len - 1], witness);
   g_ptr_array_add (witnesses->list, witness);
   lock_release (&witnesses->lock);
+  return true;
 }
 
 void
@@ -205,16 +257,15 @@ compare_block (const Witness *witness, const Versions *versions, unsigned disk, 
   bed_compare (versions->bed, what, disk, block * BED_BLOCK + skip, bytes, expected + skip, length);
 }
 
-void
-witness_compare_range (const Witness *witness, const Versions *versions, Snapshot *snapshot,
+bool
+witness_compare_range (const Witness *witness, const Versions *versions, const WitnessView *view,
                        unsigned disk, uint64_t offset, uint64_t length, uint8_t *buffer)
 {
   uint64_t size = witness->sizes[disk];
   uint64_t expected = offset < size ? units_min (length, size - offset) : 0;
-  ssize_t got = snapshot_read (snapshot, disk, buffer, length, offset);
 
-  if (got != (ssize_t) expected)
-    fail_read (versions, snapshot, disk, offset, expected, got);
+  if (!read_view (versions, view, disk, buffer, length, offset, expected))
+    return false;
   for (uint64_t at = 0, n; at < expected; at += n)
     {
       uint64_t skip = (offset + at) % BED_BLOCK;
@@ -223,24 +274,26 @@ witness_compare_range (const Witness *witness, const Versions *versions, Snapsho
       compare_block (witness, versions, disk, (offset + at) / BED_BLOCK, skip, buffer + at, n);
     }
   atomic_fetch_add (&versions->bed->n_bytes, expected);
+  return true;
 }
 
-void
-witness_compare (const Witness *witness, const Versions *versions, Snapshot *snapshot,
+bool
+witness_compare (const Witness *witness, const Versions *versions, const WitnessView *view,
                  uint8_t *buffer, uint64_t length)
 {
-  if (snapshot_id (snapshot) != witness->id
-      || !is_same_time (snapshot_created (snapshot), witness->created))
+  if (view->id != witness->id || !is_same_time (view->created, witness->created))
     bed_fail (versions->bed, "snapshot id %u is another one, or its time changed", witness->id);
   for (unsigned d = 0; d < versions->bed->n_disks; d++)
     {
-      if (snapshot_size (snapshot, d) != witness->sizes[d]
-          || !is_same_time (snapshot_mtime (snapshot, d), witness->mtimes[d]))
+      if (view->sizes[d] != witness->sizes[d]
+          || !is_same_time (view->mtimes[d], witness->mtimes[d]))
         bed_fail (versions->bed, "snapshot id %u, disk %u: its size or mtime changed", witness->id,
                   d);
       for (uint64_t at = 0; at < witness->sizes[d]; at += length)
-        witness_compare_range (witness, versions, snapshot, d, at, length, buffer);
+        if (!witness_compare_range (witness, versions, view, d, at, length, buffer))
+          return false;
     }
+  return true;
 }
 
 BedBytes
@@ -258,8 +311,8 @@ witnesses_expect (void *data, uint32_t id, unsigned disk)
 
       if (witness->id != id)
         continue;
-      bytes = g_malloc0 (witness->sizes[disk]);
-      for (uint64_t b = 0; b < witness->sizes[disk] / BED_BLOCK; b++)
+      bytes = g_malloc0 (units_round_up (witness->sizes[disk], BED_BLOCK));
+      for (uint64_t b = 0; b < versions_blocks_of (witness->sizes[disk]); b++)
         if (witness->versions[disk][b] != VERSIONS_ZERO)
           versions_fill (versions, disk, b, witness->versions[disk][b], bytes + b * BED_BLOCK);
       return (BedBytes){ bytes, witness->sizes[disk] };
