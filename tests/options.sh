@@ -58,6 +58,7 @@ option () {
 
 option granule= '4k, 8k, 16k, 32k or 64k' '' 0 x -4k 2k 12k 5000 4k4k 4kk 65537 128k 1M 99999999999999999999
 option threads= 'number from 1 to 256' '' 0 x -1 1.5 257 99999999999999999999 '1 '
+option cbw-timeout= 'number from 0 to 86400' '' x -1 1.5 86401
 option max-snapshots= 'number from 1 to 10000' '' 0 x -1 10001 99999999999999999999
 option copy= 'auto, bounce, offload' '' x Auto autob
 option on-cbw-error= 'break-snapshot, break-guest-write' '' x break

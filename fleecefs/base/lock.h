@@ -16,6 +16,8 @@
  *       (tracker.h)         L2 entries of one region          need it
  *     tables (qcow2-map.c)  loading and creating L2 tables    reads or creates one table
  *     header (overlay.c)    the header of one overlay         one small write
+ *     note (disk-private.h) the note at a source              an extended attribute
+ *     job (deadline.c)      the end of one job                no
  *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
  *
  * A chain swap takes all stripe.locks of a disk, in index order; nothing else
@@ -27,6 +29,8 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
 
 #ifdef __clang__
 #define LOCK_ATTRIBUTE(x) __attribute__ ((x))
@@ -64,6 +68,14 @@ static inline void
 lock_release (Lock *lock) LOCK_ATTRIBUTE (release_capability (lock)) LOCK_UNCHECKED
 {
   pthread_mutex_unlock (&lock->mutex);
+}
+
+/* As lock_wait(), but only until that time by the condition's clock: then it returns false. */
+static inline bool
+lock_wait_until (Lock *lock, pthread_cond_t *condition, const struct timespec *time)
+    LOCK_REQUIRES (lock) LOCK_UNCHECKED
+{
+  return pthread_cond_timedwait (condition, &lock->mutex, time) == 0;
 }
 
 /* Sleeps until the condition is signalled; the lock is dropped meanwhile. */

@@ -101,6 +101,30 @@ chain_subtract_saved (Chain *chain, const Geometry *geometry, uint64_t region, G
         set->words[w] &= ~overlay_saved (chain->layers[i]->overlay, cluster + w);
 }
 
+void
+chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region, GranuleSet *set)
+{
+  uint64_t cluster = region * geometry->clusters_per_region;
+  GranuleSet at_source = *set, needed = { 0 };
+
+  if (!layer_is_broken (chain->layers[chain->wanted]))
+    return; /* needs them all */
+  for (unsigned i = (unsigned) chain->wanted; i-- > 0;)
+    {
+      Layer *layer = chain->layers[i];
+      GranuleSet here;
+
+      for (unsigned w = 0; layer->overlay != NULL && w < geometry->clusters_per_region; w++)
+        if (at_source.words[w] != 0)
+          at_source.words[w] &= ~overlay_saved (layer->overlay, cluster + w);
+      here = at_source;
+      chain_clip (layer, geometry, region, &here);
+      if (!layer_is_broken (layer))
+        granule_set_add (&needed, &here);
+    }
+  *set = needed;
+}
+
 static bool
 all_broken (Chain *chain)
 {
@@ -135,11 +159,24 @@ chain_break (Chain *chain, const Geometry *geometry, uint64_t region, const Gran
   return any;
 }
 
-void
+int
 chain_record_break (Chain *chain)
 {
+  int result = 0;
+
   for (unsigned i = 0; i < chain->n_layers; i++)
-    layer_record_break (chain->layers[i]);
+    {
+      int r = layer_record_break (chain->layers[i]);
+
+      if (result == 0)
+        result = r;
+    }
+  return result;
+}
+
+void
+chain_stop_if_broken (Chain *chain)
+{
   if (all_broken (chain))
     atomic_store (&chain->given_up, true);
 }

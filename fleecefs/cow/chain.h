@@ -64,12 +64,17 @@ unsigned chain_prepared (Chain *chain, unsigned first, const Geometry *geometry,
 void chain_subtract_saved (Chain *chain, const Geometry *geometry, uint64_t region,
                            GranuleSet *set);
 
+/* Takes out of *set, which chain_subtract_saved() left, what only broken layers would need. */
+void chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region,
+                              GranuleSet *set);
+
 /* Breaks every layer, of those that reach so far, that would read one of the
  * granules at the source. Returns true when any was intact before. */
 bool chain_break (Chain *chain, const Geometry *geometry, uint64_t region,
                   const GranuleSet *granules, LayerFault fault, int errnum);
 
-/* After chain_break() and before the guest's write, with no lock held: on return it stands in the
- * overlays which layers are broken, so that a kill cannot make us forget it. When all are, writers
- * need no copies any more. */
-void chain_record_break (Chain *chain);
+/* After chain_break() and before the guest's write, with no lock held: writes into the overlays
+ * which layers are broken. Returns 0, or -errno when one of them does not say it. */
+int chain_record_break (Chain *chain);
+/* Then: when all are broken, writers need no copies any more. */
+void chain_stop_if_broken (Chain *chain);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of a disk's engine share: disk.c (the guest's verbs), save.c
- * (steps 2 to 5), copy.c (bytes to an overlay), frozen.c (snapshot reads) and
- * transfer.c (merges) and tail.c (a source that was cut off). */
+ * (steps 2 to 5), copy.c (bytes to an overlay), deadline.c (steps 2 to 5 in
+ * bounded time), frozen.c (snapshot reads), transfer.c (merges), tail.c (a source that was cut off)
+ * and note.c (breaks that are not forgotten). */
 #pragma once
 
 #include "cow/disk.h"
@@ -16,11 +17,18 @@ struct _Disk
   Geometry geometry;
   Tracker *tracker;
   DiskCbwError on_cbw_error;
+  unsigned cbw_timeout; /* seconds; 0: none */
+  bool durable;
+  char *store_id; /* for notes */
   DiskBreakFunc on_break;
   void *on_break_data;
 
   _Atomic DiskCopyMethod copy; /* goes to bounce when the kernel refuses to offload */
   WriteClock clock;
+
+  Lock note_lock;
+  unsigned n_notes;  /* under note_lock */
+  GThreadPool *jobs; /* of deadline.c, from the first one on; set under note_lock */
 
   Chain *chain; /* changed with the barrier closed and all stripes locked; so a write
                  * section or any stripe.lock is enough to look at it */
@@ -50,3 +58,19 @@ bool tail_lose (Disk *disk, Chain *chain, uint64_t offset);
  * chain is the disk's. On success no frozen read of them is under way, and none will
  * start. Returns 0, or -errno when the guest's write must not go on. */
 int save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
+/* True when there is nothing to do for it; a look at bits and counters. */
+bool save_is_needless (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
+/* The end of what has to be saved of a range that ends there; 0: nothing. */
+uint64_t save_limit (Chain *chain, uint64_t end);
+
+/* As save_range(), in at most cbw_timeout seconds; then the policy decides: 0 with what needs
+ * these bytes broken and that written down, or -ETIMEDOUT. */
+int save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
+
+/* After chain_break(), with no lock held: writes it down, in the overlays or else as a note. Then
+ * writers may rely on it. */
+void note_break (Disk *disk, Chain *chain);
+/* Leaves a note at the source, one for each call, for overlays that do not say that they are
+ * broken; and takes it back when they do. -errno: the source cannot have one. */
+int note_set (Disk *disk);
+void note_clear (Disk *disk);

@@ -19,6 +19,10 @@ disk_new (Source *source, const DiskConfig *config)
   disk->geometry = geometry_new (config->granule);
   disk->tracker = tracker_new ();
   disk->on_cbw_error = config->on_cbw_error;
+  disk->cbw_timeout = config->cbw_timeout;
+  disk->durable = config->durable;
+  disk->store_id = g_strdup (config->store_id);
+  lock_init (&disk->note_lock);
   disk->on_break = config->on_break;
   disk->on_break_data = config->on_break_data;
   atomic_init (&disk->copy, config->copy);
@@ -30,9 +34,12 @@ disk_new (Source *source, const DiskConfig *config)
 void
 disk_free (Disk *disk)
 {
+  disk_settle (disk);
   chain_unref (disk->chain);
   tracker_free (disk->tracker);
   source_close (disk->source);
+  lock_clear (&disk->note_lock);
+  g_free (disk->store_id);
   g_free (disk);
 }
 
@@ -90,7 +97,7 @@ ssize_t
 disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
 {
   unsigned slot = barrier_enter (disk->barrier);
-  ssize_t r = save_range (disk, disk->chain, offset, offset + length);
+  ssize_t r = save_in_time (disk, disk->chain, offset, offset + length);
 
   if (r == 0)
     {
@@ -116,7 +123,7 @@ presave (Disk *disk, uint64_t offset, uint64_t end)
       if (chain_is_idle (disk->chain) || offset >= disk->chain->layers[disk->chain->wanted]->size)
         end = offset; /* nothing to save from here on */
       else
-        r = save_range (disk, disk->chain, offset, offset + PRESAVE_STEP);
+        r = save_in_time (disk, disk->chain, offset, offset + PRESAVE_STEP);
       barrier_leave (disk->barrier, slot);
       offset += end == offset ? 0 : PRESAVE_STEP;
     }
@@ -141,7 +148,7 @@ disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length)
 
   slot = barrier_enter (disk->barrier);
   if (destroys)
-    r = save_range (disk, disk->chain, offset, offset + length);
+    r = save_in_time (disk, disk->chain, offset, offset + length);
   if (r == 0)
     {
       PAUSE_POINT ("writer:before-source");
@@ -167,7 +174,7 @@ disk_truncate (Disk *disk, uint64_t size)
     return r;
 
   slot = barrier_enter (disk->barrier);
-  r = save_range (disk, disk->chain, size, INT64_MAX);
+  r = save_in_time (disk, disk->chain, size, INT64_MAX);
   if (r == 0)
     {
       PAUSE_POINT ("writer:before-source");

@@ -59,7 +59,10 @@ typedef struct
   uint64_t granule; /* bytes */
   DiskCopyMethod copy;
   DiskCbwError on_cbw_error;
-  int64_t write_time; /* where the disk's write clock starts, ns */
+  unsigned cbw_timeout; /* seconds that a guest's write waits for copies; 0: no limit */
+  bool durable;         /* what is noted at the source is synced */
+  const char *store_id; /* what is noted there (source.h), NULL: nothing */
+  int64_t write_time;   /* where the disk's write clock starts, ns */
   DiskBreakFunc on_break;
   void *on_break_data;
 } DiskConfig;
@@ -97,6 +100,9 @@ Chain *disk_chain (Disk *disk);
 /* Replaces the chain and drops the old one; takes over the reference. The caller
  * has closed the barrier. */
 void disk_set_chain (Disk *disk, Chain *chain);
+
+/* Waits for the copies that guests did not wait for (cbw_timeout). Nobody writes any more. */
+void disk_settle (Disk *disk);
 
 /* At a freeze, with the barrier closed: the time of the last write. Later writes
  * get a later one. */

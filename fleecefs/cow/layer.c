@@ -43,16 +43,17 @@ layer_break (Layer *layer, LayerFault fault, int errnum)
                                          (unsigned) fault << 16 | (unsigned) errnum);
 }
 
-void
+int
 layer_record_break (Layer *layer)
 {
   int r;
 
   if (!layer_is_broken (layer) || layer->overlay == NULL)
-    return;
+    return 0;
   r = overlay_mark_broken (layer->overlay);
   if (r < 0)
     g_warning ("cannot mark an overlay of level %u as broken: %s", layer->number, g_strerror (-r));
+  return r;
 }
 
 char *
@@ -63,6 +64,7 @@ layer_dup_fault (Layer *layer)
     [LAYER_WRITE_FAILED] = "writing old blocks to the store failed",
     [LAYER_LOOKUP_FAILED] = "reading an overlay in the store failed",
     [LAYER_SOURCE_TOO_SMALL] = "the image became shorter behind our back",
+    [LAYER_TIMED_OUT] = "copying old blocks took longer than cbw-timeout",
     [LAYER_BROKEN_BEFORE] = "it was broken when the store was opened",
   };
   unsigned fault = atomic_load (&layer->fault);

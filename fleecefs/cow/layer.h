@@ -19,6 +19,7 @@ typedef enum
   LAYER_WRITE_FAILED,     /* writing them to an overlay */
   LAYER_LOOKUP_FAILED,    /* loading an overlay's tables */
   LAYER_SOURCE_TOO_SMALL, /* the source ends before the snapshot does */
+  LAYER_TIMED_OUT,        /* cbw-timeout */
   LAYER_BROKEN_BEFORE,    /* found at the start; the set knows why */
 } LayerFault;
 
@@ -49,7 +50,7 @@ Overlay *layer_steal_overlay (Layer *layer);
 bool layer_break (Layer *layer, LayerFault fault, int errnum);
 
 /* If the layer is broken: that stands in its overlay on return. No lock is held. */
-void layer_record_break (Layer *layer);
+int layer_record_break (Layer *layer);
 
 /* Looked at by every read, after it has its bytes. */
 static inline bool

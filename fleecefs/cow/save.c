@@ -23,6 +23,8 @@ not_saved (const Save *save)
 
   granule_set_subtract (&set, &save->given_up);
   chain_subtract_saved (save->chain, &save->disk->geometry, save->region, &set);
+  if (!granule_set_is_empty (&set))
+    chain_subtract_unneeded (save->chain, &save->disk->geometry, save->region, &set);
   return set;
 }
 
@@ -155,35 +157,64 @@ save_piece (Save *save)
     }
   lock_release (&save->stripe->lock);
   if (!granule_set_is_empty (&save->given_up))
-    chain_record_break (save->chain);
+    note_break (save->disk, save->chain);
   if (save->broke)
     save->disk->on_break (save->disk->on_break_data);
   return r;
 }
 
-int
-save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+/* The save of the first piece of [offset, end). */
+static Save
+first_piece (Disk *disk, Chain *chain, uint64_t offset, uint64_t end, uint64_t *out_length)
 {
-  int r = 0;
+  Piece piece = geometry_piece (&disk->geometry, offset, end);
 
+  *out_length = piece.length;
+  return (Save){
+    .disk = disk,
+    .chain = chain,
+    .stripe = tracker_stripe (disk->tracker, piece.region),
+    .region = piece.region,
+    .range = granule_set_range (piece.first, piece.n),
+  };
+}
+
+uint64_t
+save_limit (Chain *chain, uint64_t end)
+{
   if (chain_is_idle (chain))
     return 0;
   /* The rest of the last sector belongs to the overlay too, as zeros. */
-  end = units_min (end, units_round_up (chain->layers[chain->wanted]->size, 512));
-  while (offset < end && r == 0)
+  return units_min (end, units_round_up (chain->layers[chain->wanted]->size, 512));
+}
+
+bool
+save_is_needless (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  uint64_t length;
+
+  for (end = save_limit (chain, end); offset < end; offset += length)
     {
-      Piece piece = geometry_piece (&disk->geometry, offset, end);
-      Save save = {
-        .disk = disk,
-        .chain = chain,
-        .stripe = tracker_stripe (disk->tracker, piece.region),
-        .region = piece.region,
-        .range = granule_set_range (piece.first, piece.n),
-      };
+      Save save = first_piece (disk, chain, offset, end, &length);
+
+      if (!is_saved_and_quiet (&save))
+        return false;
+    }
+  return true;
+}
+
+int
+save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  uint64_t length;
+  int r = 0;
+
+  for (end = save_limit (chain, end); offset < end && r == 0; offset += length)
+    {
+      Save save = first_piece (disk, chain, offset, end, &length);
 
       if (!is_saved_and_quiet (&save))
         r = save_piece (&save);
-      offset += piece.length;
     }
   return r;
 }

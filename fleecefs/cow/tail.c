@@ -36,7 +36,7 @@ tail_lose (Disk *disk, Chain *chain, uint64_t offset)
       offset += piece.length;
     }
   if (any)
-    chain_record_break (chain);
+    note_break (disk, chain);
   return any;
 }
 

@@ -70,6 +70,7 @@ open_set (const Options *options, const Places *places, GError **error)
     .max_snapshots = options->max_snapshots,
     .copy = options->copy,
     .on_cbw_error = options->on_cbw_error,
+    .cbw_timeout = options->cbw_timeout,
     .durable = options->durable,
   };
 

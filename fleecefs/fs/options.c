@@ -11,6 +11,7 @@
 #define MAX_SNAPSHOTS_MAX 10000
 #define THREADS_DEFAULT 16
 #define THREADS_MAX 256
+#define CBW_TIMEOUT_MAX 86400
 
 enum
 {
@@ -22,6 +23,7 @@ enum
   KEY_GRANULE,
   KEY_COPY,
   KEY_CBW_ERROR,
+  KEY_CBW_TIMEOUT,
   KEY_DURABILITY,
   KEY_MAX_SNAPSHOTS,
   KEY_THREADS,
@@ -46,6 +48,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("granule=", KEY_GRANULE),
   FUSE_OPT_KEY ("copy=", KEY_COPY),
   FUSE_OPT_KEY ("on-cbw-error=", KEY_CBW_ERROR),
+  FUSE_OPT_KEY ("cbw-timeout=", KEY_CBW_TIMEOUT),
   FUSE_OPT_KEY ("durability=", KEY_DURABILITY),
   FUSE_OPT_KEY ("max-snapshots=", KEY_MAX_SNAPSHOTS),
   FUSE_OPT_KEY ("threads=", KEY_THREADS),
@@ -104,14 +107,15 @@ options_free (Options *options)
 }
 
 static bool
-parse_number (const char *arg, guint64 max, unsigned *out, GError **error)
+parse_number (const char *arg, guint64 min, guint64 max, unsigned *out, GError **error)
 {
   const char *value = strchr (arg, '=') + 1;
   guint64 number;
 
-  if (!g_ascii_string_to_unsigned (value, 10, 1, max, &number, NULL))
-    return usage_fail (error, "bad option '%s': give a number from 1 to %" G_GUINT64_FORMAT, arg,
-                       max);
+  if (!g_ascii_string_to_unsigned (value, 10, min, max, &number, NULL))
+    return usage_fail (
+        error, "bad option '%s': give a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+        arg, min, max);
   *out = (unsigned) number;
   return true;
 }
@@ -172,9 +176,9 @@ parse_own (Parse *parse, const char *arg, int key)
     case KEY_GRANULE:
       return parse_granule (arg, &options->granule, parse->error);
     case KEY_MAX_SNAPSHOTS:
-      return parse_number (arg, MAX_SNAPSHOTS_MAX, &options->max_snapshots, parse->error);
+      return parse_number (arg, 1, MAX_SNAPSHOTS_MAX, &options->max_snapshots, parse->error);
     case KEY_THREADS:
-      return parse_number (arg, THREADS_MAX, &options->threads, parse->error);
+      return parse_number (arg, 1, THREADS_MAX, &options->threads, parse->error);
     case KEY_COPY:
       if (!parse_word (arg, copy_words, &word, parse->error))
         return false;
@@ -187,6 +191,8 @@ parse_own (Parse *parse, const char *arg, int key)
       options->on_cbw_error
           = (DiskCbwError[]){ DISK_CBW_BREAK_SNAPSHOT, DISK_CBW_BREAK_GUEST_WRITE }[word];
       return true;
+    case KEY_CBW_TIMEOUT:
+      return parse_number (arg, 0, CBW_TIMEOUT_MAX, &options->cbw_timeout, parse->error);
     case KEY_DURABILITY:
       if (!parse_word (arg, durability_words, &word, parse->error))
         return false;
@@ -221,7 +227,7 @@ parse_one (void *data, const char *arg, int key, struct fuse_args *out_args)
       options->foreground = true;
       return 0;
     case KEY_MAX_READ:
-      return parse_number (arg, G_MAXINT32, &options->max_read, parse->error) ? 1 : -1;
+      return parse_number (arg, 1, G_MAXINT32, &options->max_read, parse->error) ? 1 : -1;
     case KEY_ALLOW:
       parse->allow = true;
       return 1;

@@ -31,6 +31,7 @@ typedef struct
   unsigned max_read; /* bytes, or 0; also in fuse */
   DiskCopyMethod copy;
   DiskCbwError on_cbw_error;
+  unsigned cbw_timeout;  /* seconds; 0: none */
   bool durable;          /* durability=power */
   struct fuse_args fuse; /* program name and options for fuse_session_new() */
 } Options;

@@ -26,6 +26,8 @@ static const char help_text[]
       "    on-cbw-error=WHAT  break-snapshot or break-guest-write [break-snapshot]\n"
       "    max-snapshots=N    1 to 10000 [100]\n"
       "    threads=N          1 to 256 [16]\n"
+      "    cbw-timeout=N      seconds that a guest's write waits for its copies; then the\n"
+      "                       policy decides; 0: no limit [0]\n"
       "    durability=WHAT    what snapshots survive: process, the death of fleecefs; power,\n"
       "                       that of the host too, at the price of a sync [process]\n"
       "    allow_other, allow_root, ro, ...\n"

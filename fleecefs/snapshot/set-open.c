@@ -51,6 +51,8 @@ find_damage (const Store *store, const StoreDisk *known, Source *source)
     return NULL;
   if (store_host_crashed (store) && !store_was_durable (store))
     return g_strdup ("the host went down while the image was mounted");
+  if (source_has_note (source, store_id (store)))
+    return g_strdup ("old blocks could not be kept, and the store did not take down whose");
   return store_was_clean (store) ? find_change (known, source) : NULL;
 }
 
@@ -238,6 +240,9 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Sour
     .granule = set->granule,
     .copy = config->copy,
     .on_cbw_error = config->on_cbw_error,
+    .cbw_timeout = config->cbw_timeout,
+    .durable = config->durable,
+    .store_id = store_id (set->store),
     .write_time = first_write_time (set->store, known, source),
     .on_break = broken_leave_note,
     .on_break_data = set,
@@ -353,6 +358,37 @@ make_durable (Snapshots *set, GError **error)
   return set_sync_sources (set, error);
 }
 
+/* Do the overlays say of all that is broken that it is? */
+static bool
+marks_are_written (const Snapshots *set)
+{
+  for (unsigned i = 0; i < set->levels->len; i++)
+    for (unsigned d = 0; d < set->n_disks; d++)
+      {
+        const Level *level = set->levels->pdata[i];
+        Layer *layer = level->layers[d];
+
+        if (layer != NULL && layer->overlay != NULL && layer_is_broken (layer)
+            && !overlay_is_marked_broken (layer->overlay))
+          return false;
+      }
+  return true;
+}
+
+/* Notes at the sources have told what they had to tell. */
+static void
+clear_notes (Snapshots *set)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+
+      if (source_has_note (source, store_id (set->store)) && source_clear_note (source) != 0)
+        g_warning ("cannot take the attribute user.fleecefs.unsaved from '%s'",
+                   source_path (source));
+    }
+}
+
 bool
 snapshots_start (Snapshots *set, GError **error)
 {
@@ -365,6 +401,8 @@ snapshots_start (Snapshots *set, GError **error)
   ok = !set->durable || make_durable (set, error);
   store_set_durable (set->store, set->durable);
   ok = ok && store_mark_open (set->store, error);
+  if (ok && marks_are_written (set))
+    clear_notes (set);
   lock_release (&set->verbs);
   if (ok)
     merge_start (set);
@@ -431,6 +469,8 @@ snapshots_close (Snapshots *set, GError **error)
 
   store_stop_serving (store);
   merge_stop (set);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    disk_settle (set->disks[i]);
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
   ok = close_overlays (set, error);

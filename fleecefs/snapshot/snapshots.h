@@ -34,6 +34,7 @@ typedef struct
   unsigned max_snapshots;    /* at least 1 */
   DiskCopyMethod copy;       /* see cow/disk.h */
   DiskCbwError on_cbw_error; /* see cow/disk.h */
+  unsigned cbw_timeout;      /* seconds that a guest's write waits for its copies; 0: no limit */
   bool durable;              /* durability=power: snapshots survive a crash of the host */
 } SnapshotsConfig;
 

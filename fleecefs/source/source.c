@@ -12,9 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
+
+#define NOTE "user.fleecefs.unsaved"
 
 struct _Source
 {
@@ -270,6 +273,29 @@ int
 source_flush (Source *source, bool data_only)
 {
   return (data_only ? fdatasync (source->fd) : fsync (source->fd)) == 0 ? 0 : -errno;
+}
+
+int
+source_set_note (Source *source, const char *store_id)
+{
+  if (source->is_block)
+    return -EOPNOTSUPP;
+  return fsetxattr (source->fd, NOTE, store_id, strlen (store_id), 0) == 0 ? 0 : -errno;
+}
+
+bool
+source_has_note (Source *source, const char *store_id)
+{
+  char text[64];
+  ssize_t n = fgetxattr (source->fd, NOTE, text, sizeof text);
+
+  return n >= 0 && (size_t) n == strlen (store_id) && memcmp (text, store_id, (size_t) n) == 0;
+}
+
+int
+source_clear_note (Source *source)
+{
+  return fremovexattr (source->fd, NOTE) == 0 || errno == ENODATA ? 0 : -errno;
 }
 
 SourceExtent

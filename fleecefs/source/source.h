@@ -53,6 +53,14 @@ int source_truncate (Source *source, uint64_t size);
 /* fdatasync or fsync. */
 int source_flush (Source *source, bool data_only);
 
+/* A note at a regular file, an extended attribute (user.fleecefs.unsaved): overlays in the store of
+ * that id miss old blocks and do not say so. Not for a block device: -EOPNOTSUPP. */
+int source_set_note (Source *source, const char *store_id);
+/* Is there one of that store? */
+bool source_has_note (Source *source, const char *store_id);
+/* Takes it away; none is not an error. */
+int source_clear_note (Source *source);
+
 /* What stands at offset (< size), and in *out_length how far it goes, at most
  * length (> 0). Data where the source cannot tell. */
 SourceExtent source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length);

@@ -49,6 +49,12 @@ store_path (const Store *store)
   return store->path;
 }
 
+const char *
+store_id (const Store *store)
+{
+  return store->manifest->uuid;
+}
+
 bool
 store_was_clean (const Store *store)
 {

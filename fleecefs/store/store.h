@@ -107,6 +107,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Store, store_free)
  * fails later. Does only store_free() for a store that was there before. */
 void store_discard_new (Store *store);
 
+/* Tells it from any other: a UUID. */
+const char *store_id (const Store *store);
+
 /* The absolute path of the store. */
 const char *store_path (const Store *store);
 

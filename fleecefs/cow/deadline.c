@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* cbw-timeout: a guest's write waits only so long for its copies.
+ *
+ * A system call that hangs cannot be called back. So the copies of one write are a job for another
+ * thread, and the guest's thread waits for the job or for the deadline. A job that is late goes on,
+ * and keeps its claims, as long as its system call does. What it still saves does no harm: either
+ * the guest's write was refused and the old blocks are old blocks; or every layer that would find
+ * them in the job's overlay is broken by then.
+ *
+ * Writes that need no copy are no jobs.
+ */
+#include "base/pause.h"
+#include "cow/disk-private.h"
+
+#include <errno.h>
+
+/* Jobs at a time; others wait for a thread. */
+#define N_THREADS 16
+
+typedef struct
+{
+  /* constant */
+  Disk *disk;
+  Chain *chain; /* a reference */
+  uint64_t offset, end;
+  bool is_mark; /* write down what is broken; else save */
+
+  atomic_uint refs;
+  Lock lock;
+  pthread_cond_t ended;
+  bool is_done, is_late; /* under lock */
+  int result;            /* under lock */
+} Job;
+
+static Job *
+job_new (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  Job *job = g_new0 (Job, 1);
+  pthread_condattr_t attributes;
+
+  job->disk = disk;
+  job->chain = chain_ref (chain);
+  job->offset = offset;
+  job->end = end;
+  atomic_init (&job->refs, 2); /* the thread that waits and the one that works */
+  lock_init (&job->lock);
+  pthread_condattr_init (&attributes);
+  pthread_condattr_setclock (&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init (&job->ended, &attributes);
+  pthread_condattr_destroy (&attributes);
+  return job;
+}
+
+static void
+job_unref (Job *job)
+{
+  if (atomic_fetch_sub (&job->refs, 1) != 1)
+    return;
+  chain_unref (job->chain);
+  pthread_cond_destroy (&job->ended);
+  lock_clear (&job->lock);
+  g_free (job);
+}
+
+static int
+save_unless_late (Job *job)
+{
+  bool late;
+
+  lock_acquire (&job->lock);
+  late = job->is_late;
+  lock_release (&job->lock);
+  return late ? 0 : save_range (job->disk, job->chain, job->offset, job->end);
+}
+
+/* The overlays take the mark, perhaps only now: then the note at the image has done its work. */
+static int
+mark (Job *job)
+{
+  int r = chain_record_break (job->chain);
+
+  if (r == 0)
+    note_clear (job->disk);
+  return r;
+}
+
+/* In a thread of the pool. */
+static void
+work (gpointer data, gpointer user_data)
+{
+  Job *job = data;
+  int r = job->is_mark ? mark (job) : save_unless_late (job);
+
+  (void) user_data;
+  lock_acquire (&job->lock);
+  job->result = r;
+  job->is_done = true;
+  pthread_cond_signal (&job->ended);
+  lock_release (&job->lock);
+  job_unref (job);
+}
+
+/* The threads start with the first job, for a set is opened before the daemon forks. */
+static void
+push (Job *job)
+{
+  Disk *disk = job->disk;
+
+  lock_acquire (&disk->note_lock);
+  if (disk->jobs == NULL)
+    disk->jobs = g_thread_pool_new (work, NULL, N_THREADS, TRUE, NULL);
+  lock_release (&disk->note_lock);
+  g_thread_pool_push (disk->jobs, job, NULL);
+}
+
+void
+disk_settle (Disk *disk)
+{
+  if (disk->jobs != NULL)
+    g_thread_pool_free (disk->jobs, FALSE, TRUE);
+  disk->jobs = NULL;
+}
+
+/* Waits for the job, at most for so many seconds (0: for ever). True when it is done. */
+static bool
+await (Job *job, unsigned seconds)
+{
+  struct timespec deadline;
+  bool done;
+
+  clock_gettime (CLOCK_MONOTONIC, &deadline);
+  deadline.tv_sec += seconds;
+  lock_acquire (&job->lock);
+  PAUSE_POINT ("deadline:wait");
+  while (!job->is_done && !job->is_late)
+    {
+      if (seconds == 0)
+        lock_wait (&job->lock, &job->ended);
+      else
+        job->is_late = !lock_wait_until (&job->lock, &job->ended, &deadline);
+    }
+  done = job->is_done;
+  lock_release (&job->lock);
+  return done;
+}
+
+/* The job hangs: breaks every layer that cannot be shown to have the granules of the range. Returns
+ * true when any was intact before. Tables that are not in memory count as empty. */
+static bool
+break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  bool any = false;
+
+  while (offset < end)
+    {
+      Piece piece = geometry_piece (&disk->geometry, offset, end);
+      Stripe *stripe = tracker_stripe (disk->tracker, piece.region);
+      GranuleSet range = granule_set_range (piece.first, piece.n), need = range;
+
+      lock_acquire (&stripe->lock);
+      chain_subtract_saved (chain, &disk->geometry, piece.region, &need);
+      chain_subtract_unneeded (chain, &disk->geometry, piece.region, &need);
+      any = chain_break (chain, &disk->geometry, piece.region, &need, LAYER_TIMED_OUT, 0) || any;
+      /* What is saved may still be read at the source by who began before. */
+      stripe_wait_reads (stripe, piece.region, &range);
+      lock_release (&stripe->lock);
+      offset += piece.length;
+    }
+  return any;
+}
+
+/* The store does not answer, so it cannot be told now what is broken. */
+static void
+write_down (Disk *disk, Chain *chain)
+{
+  Job *job = job_new (disk, chain, 0, 0);
+  bool noted = note_set (disk) == 0;
+
+  job->is_mark = true;
+  push (job);
+  if (!noted)
+    await (job, 0); /* there is no other place: the guest has to wait */
+  job_unref (job);
+  chain_stop_if_broken (chain);
+}
+
+int
+save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  Job *job;
+  int r;
+
+  if (disk->cbw_timeout == 0)
+    return save_range (disk, chain, offset, end);
+  if (save_is_needless (disk, chain, offset, end))
+    return 0;
+  end = save_limit (chain, end);
+  job = job_new (disk, chain, offset, end);
+  push (job);
+  if (await (job, disk->cbw_timeout))
+    r = job->result;
+  else if (disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE)
+    r = -ETIMEDOUT;
+  else
+    {
+      r = 0;
+      if (break_range (disk, chain, offset, end))
+        {
+          write_down (disk, chain);
+          disk->on_break (disk->on_break_data);
+        }
+    }
+  job_unref (job);
+  return r;
+}

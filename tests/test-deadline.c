@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* cbw-timeout: a store that does not answer. Its calls hang by the double's hand, so nothing is a
+ * matter of chance; what is waited out is one second for each of the tests. */
+#include "calls.h"
+#include "snapshot/snapshots.h"
+#include "test-util.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define GRANULE 4096
+#define SIZE (64 * GRANULE)
+#define NOTE "user.fleecefs.unsaved"
+
+static Snapshots *set;
+static SnapshotsConfig config;
+
+static void
+open_set (void)
+{
+  g_autoptr (GError) error = NULL;
+  const SnapshotsImage image = { "disk.img", test_path ("disk.img") };
+
+  set = snapshots_open (&config, &image, 1, &error);
+  ck_assert_msg (set != NULL, "%s", error != NULL ? error->message : "");
+  ck_assert_msg (snapshots_start (set, &error), "%s", error != NULL ? error->message : "");
+}
+
+static void
+close_set (void)
+{
+  g_autoptr (GError) error = NULL;
+
+  ck_assert_msg (snapshots_close (set, &error), "%s", error != NULL ? error->message : "");
+}
+
+static void
+set_up (void)
+{
+  test_set_up ();
+  test_make_file (test_path ("disk.img"), SIZE, 1);
+  config = (SnapshotsConfig){ .store = test_path ("store"),
+                              .granule = GRANULE,
+                              .max_snapshots = 10,
+                              .copy = DISK_COPY_BOUNCE,
+                              .cbw_timeout = 1 };
+  calls_watch (CALL_STORE, test_path ("store"));
+}
+
+static void
+tear_down (void)
+{
+  calls_release ();
+  calls_hook (0, 0, NULL, NULL, NULL);
+  calls_forget ();
+  test_tear_down ();
+}
+
+static CallFate
+hang (const Call *call, void *data)
+{
+  (void) call;
+  (void) data;
+  return (CallFate){ CALL_HANG, 0, 0 };
+}
+
+static void
+hang_store (unsigned kinds)
+{
+  calls_hook (1U << CALL_STORE, kinds, hang, NULL, NULL);
+}
+
+static ssize_t
+write_granule (unsigned granule, unsigned seed)
+{
+  uint8_t bytes[GRANULE];
+
+  test_fill (bytes, GRANULE, seed, granule * GRANULE);
+  return disk_write (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE);
+}
+
+static void
+must_write (unsigned granule, unsigned seed)
+{
+  ck_assert_int_eq (write_granule (granule, seed), GRANULE);
+}
+
+static void
+assert_live (unsigned granule, unsigned seed)
+{
+  uint8_t bytes[GRANULE], expected[GRANULE];
+
+  test_fill (expected, GRANULE, seed, granule * GRANULE);
+  ck_assert_int_eq (disk_read (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE),
+                    GRANULE);
+  test_assert_bytes ("live", bytes, expected, GRANULE);
+}
+
+static void
+freeze (const char *name, uint8_t *picture)
+{
+  ck_assert_int_eq (disk_read (snapshots_disk (set, 0), picture, SIZE, 0), SIZE);
+  ck_assert_int_eq (snapshots_create (set, name, NULL), 0);
+}
+
+static void
+assert_right (const char *name, const uint8_t *picture)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, name);
+  uint8_t bytes[SIZE];
+
+  ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, SIZE, 0), SIZE);
+  test_assert_bytes (name, bytes, picture, SIZE);
+}
+
+static void
+assert_broken (const char *name, const char *reason)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, name);
+  g_autofree char *broken = snapshot_dup_broken (snapshot);
+  uint8_t bytes[GRANULE];
+
+  ck_assert_ptr_nonnull (broken);
+  ck_assert_msg (strstr (broken, reason) != NULL, "%s", broken);
+  for (unsigned i = 0; i < SIZE / GRANULE; i++)
+    ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, GRANULE, i * GRANULE), -EIO);
+}
+
+static bool
+has_note (void)
+{
+  return getxattr (test_path ("disk.img"), NOTE, NULL, 0) >= 0;
+}
+
+/* Where files cannot have a note the write waits for the store, for good reason. */
+static bool
+can_have_note (void)
+{
+  if (setxattr (test_path ("disk.img"), "user.test", "x", 1, 0) == 0)
+    return true;
+  test_skip ("notes at the image", "no extended attributes in TMPDIR");
+  return false;
+}
+
+/* What hangs: writing old blocks; with durability=power also syncing them. */
+static const struct
+{
+  bool durable;
+  unsigned kinds;
+} hanging[] = {
+  { false, CALLS_DATA_CHANGES },
+  { true, CALLS_DATA_CHANGES },
+  { true, 1U << CALL_SYNC },
+};
+
+START_TEST (test_break)
+{
+  static uint8_t a[SIZE], b[SIZE];
+
+  if (!can_have_note ())
+    return;
+  config.durable = hanging[_i].durable;
+  open_set ();
+  freeze ("a", a);
+  must_write (0, 2);
+  hang_store (hanging[_i].kinds);
+  must_write (0, 3); /* saved before: nothing hangs */
+  ck_assert_uint_eq (calls_count (), 0);
+  must_write (1, 2); /* after a second */
+  calls_wait_hanging ();
+  assert_live (1, 2);
+  assert_broken ("a", "cbw-timeout");
+  ck_assert (has_note ());
+
+  /* Nobody needs copies any more: the next write asks nothing of the store. Three calls hang at
+   * most: the copy, the mark in the overlay, and the thread that notes what broke. */
+  must_write (2, 2);
+  ck_assert_uint_le (calls_count (), 3);
+
+  calls_release ();
+  freeze ("b", b);
+  must_write (1, 4);
+  must_write (2, 4);
+  assert_right ("b", b);
+  close_set ();
+  ck_assert (!has_note ());
+
+  calls_hook (0, 0, NULL, NULL, NULL);
+  open_set ();
+  assert_broken ("a", "cbw-timeout");
+  assert_right ("b", b);
+  close_set ();
+}
+END_TEST
+
+START_TEST (test_refuse)
+{
+  static uint8_t a[SIZE];
+
+  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  config.durable = hanging[_i].durable;
+  open_set ();
+  freeze ("a", a);
+  hang_store (hanging[_i].kinds);
+  ck_assert_int_eq (write_granule (1, 2), -ETIMEDOUT);
+  ck_assert_int_eq (write_granule (1, 2), -ETIMEDOUT); /* waits for the first one's claim */
+  assert_live (1, 1);
+  calls_release ();
+  must_write (1, 2);
+  assert_live (1, 2);
+  assert_right ("a", a);
+  ck_assert (!has_note ());
+  close_set ();
+}
+END_TEST
+
+/* A newer snapshot breaks, the older one that has the block does not; and the next block that only
+ * the broken one lacks is not worth a wait. */
+START_TEST (test_neighbour)
+{
+  static uint8_t a[SIZE], b[SIZE];
+
+  if (!can_have_note ())
+    return;
+  open_set ();
+  freeze ("a", a);
+  must_write (1, 2);
+  must_write (2, 2);
+  freeze ("b", b);
+  hang_store (CALLS_DATA_CHANGES);
+  must_write (1, 3);
+  assert_broken ("b", "cbw-timeout");
+  must_write (2, 3);
+  ck_assert_uint_le (calls_count (), 3);
+  calls_release ();
+  assert_right ("a", a);
+  close_set ();
+}
+END_TEST
+
+static void *
+write_in_thread (void *data)
+{
+  (void) data;
+  must_write (1, 2);
+  return NULL;
+}
+
+/* While one write waits, others and reads go on. */
+START_TEST (test_others)
+{
+  static uint8_t a[SIZE];
+  pthread_t thread;
+
+  if (!can_have_note ())
+    return;
+  config.cbw_timeout = 3;
+  open_set ();
+  freeze ("a", a);
+  must_write (0, 2);
+  hang_store (CALLS_DATA_CHANGES);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, NULL), 0);
+  calls_wait_hanging ();
+  must_write (0, 3);
+  assert_live (0, 3);
+  assert_right ("a", a);
+  ck_assert_int_eq (pthread_join (thread, NULL), 0);
+  assert_broken ("a", "cbw-timeout");
+  calls_release ();
+  close_set ();
+}
+END_TEST
+
+/* In a child process: killed when its guest's write is through and the store still hangs. */
+static void
+be_killed (void)
+{
+  static uint8_t a[SIZE];
+
+  open_set ();
+  freeze ("a", a);
+  hang_store (CALLS_DATA_CHANGES);
+  must_write (1, 2);
+  kill (getpid (), SIGKILL);
+}
+
+/* The store could not be told what broke, but the image was. */
+START_TEST (test_kill)
+{
+  static uint8_t b[SIZE];
+  int status;
+  pid_t child;
+
+  if (!can_have_note ())
+    return;
+  child = fork ();
+  ck_assert_int_ge (child, 0);
+  if (child == 0)
+    {
+      be_killed ();
+      _exit (1);
+    }
+  ck_assert_int_eq (waitpid (child, &status, 0), child);
+  ck_assert (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
+  ck_assert (has_note ());
+
+  open_set ();
+  assert_live (1, 2);
+  assert_broken ("a", "could not be kept");
+  ck_assert (!has_note ());
+  freeze ("b", b);
+  must_write (1, 3);
+  assert_right ("b", b);
+  close_set ();
+  open_set ();
+  assert_broken ("a", "could not be kept");
+  assert_right ("b", b);
+  close_set ();
+}
+END_TEST
+
+int
+main (void)
+{
+  Suite *suite = suite_create ("deadline");
+  TCase *tcase = tcase_create ("deadline");
+
+  tcase_add_checked_fixture (tcase, set_up, tear_down);
+  tcase_add_loop_test (tcase, test_break, 0, G_N_ELEMENTS (hanging));
+  tcase_add_loop_test (tcase, test_refuse, 0, G_N_ELEMENTS (hanging));
+  tcase_add_test (tcase, test_neighbour);
+  tcase_add_test (tcase, test_others);
+  tcase_add_test (tcase, test_kill);
+  suite_add_tcase (suite, tcase);
+  return test_main (suite);
+}
