@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "fs/capture.h"
+#include "fs/read-ahead.h"
 #include "fs/usage.h"
 #include "fs/verbs.h"
 
@@ -102,6 +103,7 @@ session_mount (Session *session, Tree *tree, const char *mountpoint, GError **er
   text = capture_end (&capture);
   if (session->mounted)
     {
+      read_ahead_raise (mountpoint);
       fputs (text, stderr);
       return true;
     }

@@ -8,6 +8,7 @@
 #include "fs/file-verbs.h"
 #include "fs/listing.h"
 #include "fs/live-file.h"
+#include "fs/read-ahead.h"
 #include "fs/reply.h"
 #include "fs/xattr.h"
 
@@ -44,9 +45,10 @@ handle_init (void *user_data, struct fuse_conn_info *conn)
   conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
 
   /* Bounds reads too (the kernel derives the pages of a request from it): no read is
-   * larger than a thread's buffer. max_readahead is what the kernel offered. */
+   * larger than a thread's buffer. */
   conn->max_write = MIN (conn->max_write, (unsigned) SCRATCH_SIZE);
   conn->max_read = verbs->max_read;
+  conn->max_readahead = READ_AHEAD; /* the mount's own, if it is less */
 
   /* The kernel's own limit, 12, would leave threads idle under a deep queue. */
   conn->max_background = background;

@@ -1,0 +1,257 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What bench.sh measures: a function work_NAME for each, run once a round. The rows that they record
+# are compared by table.awk.
+
+works=(live saved first_4k first_1m chain_100 copy copy_half copy_oldest random_read
+	write_beside_copy mkdir worst_write rmdir mount space)
+
+work_live () {
+	steady live source plain $$
+	steady live forwarder fwd/direct "$forwarder_pid"
+	steady live fleecefs mnt/.live/image "$fleecefs_pid"
+}
+
+# All granules saved: rewriting them all once does that.
+work_saved () {
+	mkdir mnt/saved
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
+	steady saved forwarder fwd/direct "$forwarder_pid"
+	steady saved fleecefs mnt/.live/image "$fleecefs_pid"
+	rmdir mnt/saved
+}
+
+work_first_4k () {
+	first '4k first write, depth 16' "${first_4k[@]}"
+}
+
+work_first_1m () {
+	first '1M first write, depth 4' "${first_1m[@]}"
+}
+
+first () { # WORK FIO-ARGUMENTS
+	local work=$1
+
+	shift
+	fio_run "$work" forwarder fwd/direct "$forwarder_pid" "$@"
+	mkdir mnt/first
+	fio_run "$work" fleecefs mnt/.live/image "$fleecefs_pid" "$@"
+	rmdir mnt/first
+	if [ "$have_qemu" = yes ]; then
+		start_qemu
+		fio_run "$work" qemu qemu-live "$qemu_pid" "$@"
+		stop_qemu
+	fi
+	if [ "$have_xfs" = yes ]; then
+		cp --reflink=always xfs/live xfs/snapshot
+		fio_run "$work" reflink xfs/live $$ "$@"
+		rm xfs/snapshot
+	fi
+}
+
+# N snapshots in the chain, then a new one: the first write costs the same.
+work_chain_100 () {
+	local i work='4k first write, depth 16'
+
+	mkdir mnt/first
+	fio_run "$work, again" one mnt/.live/image "$fleecefs_pid" "${first_4k[@]}"
+	rmdir mnt/first
+	for ((i = 0; i < 99; i++)); do
+		mkdir "mnt/c$i"
+	done
+	mkdir mnt/first
+	fio_run "$work, again" hundred mnt/.live/image "$fleecefs_pid" "${first_4k[@]}"
+	rmdir mnt/first mnt/c*
+}
+
+work_copy () {
+	cold_copy 'snapshot cp' forwarder fwd/cached
+	mkdir mnt/copy
+	cold_copy 'snapshot cp' fleecefs mnt/copy/image
+	rmdir mnt/copy
+	if [ "$have_qemu" = yes ]; then
+		start_qemu
+		cold_copy 'snapshot cp' qemu qemu-snapshot
+		stop_qemu
+	fi
+}
+
+# Every second granule, at random, is in the overlay.
+work_copy_half () {
+	cold_copy 'snapshot cp, half diverged' forwarder fwd/cached
+	mkdir mnt/half
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=randwrite --bs=4k --numjobs=4 \
+		--size="$size" --io_size=$((size / 8)) --norandommap=0
+	cold_copy 'snapshot cp, half diverged' fleecefs mnt/half/image
+	rmdir mnt/half
+}
+
+work_copy_oldest () {
+	local i
+
+	mkdir mnt/one
+	cold_copy 'snapshot cp, oldest' one mnt/one/image
+	rmdir mnt/one
+	for ((i = 0; i < 100; i++)); do
+		mkdir "mnt/c$i"
+		fio_run - - mnt/.live/image "$fleecefs_pid" --rw=randwrite --bs=4k --number_ios=64 \
+			--size="$size"
+	done
+	cold_copy 'snapshot cp, oldest' hundred mnt/c0/image
+	rmdir mnt/c*
+}
+
+work_random_read () {
+	fio_run 'snapshot 4k random read, depth 16' forwarder fwd/direct "$forwarder_pid" \
+		--rw=randread --numjobs=16 "${jobs_4k[@]}"
+	mkdir mnt/random
+	fio_run 'snapshot 4k random read, depth 16' fleecefs mnt/random/image "$fleecefs_pid" \
+		--rw=randread --numjobs=16 --readonly "${jobs_4k[@]}"
+	rmdir mnt/random
+}
+
+# A guest's rate while the snapshot, or the forwarder's file, is copied again and again; over its rate
+# alone.
+work_write_beside_copy () {
+	beside forwarder fwd/direct "$forwarder_pid" fwd/cached
+	mkdir mnt/beside
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
+	beside fleecefs mnt/.live/image "$fleecefs_pid" mnt/beside/image
+	rmdir mnt/beside
+}
+
+beside () { # TARGET FILE PID COPIED
+	local copier
+
+	fio_run 'write alone' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
+	while :; do
+		dd if="$4" iflag=nocache count=0 status=none
+		cat "$4" >/dev/null
+	done &
+	copier=$!
+	fio_run 'write beside cp' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
+	kill "$copier"
+	wait "$copier" 2>/dev/null
+}
+
+# mkdir under 16 writers: milliseconds.
+mkdir_times () { # WORK MNT LIVE N
+	local i writer times=
+
+	fio --name=writers --filename="$3" --rw=randwrite --bs=4k --numjobs=16 --thread \
+		--ioengine=psync --direct=1 --size=256m --runtime=600 --time_based --norandommap \
+		--allow_file_create=0 --fallocate=none --output=/dev/null &
+	writer=$!
+	for ((i = 0; i < $4; i++)); do
+		times+=$({ time mkdir "$2/m$i"; } 2>&1)$'\n'
+		rmdir "$2/m$i"
+	done
+	kill "$writer"
+	wait "$writer" 2>/dev/null
+	record "$1, median" fleecefs "$(to_ms "$(percentile 50 <<<"${times%?}")")" ms
+	record "$1, 99 %" fleecefs "$(to_ms "$(percentile 99 <<<"${times%?}")")" ms
+}
+
+to_ms () {
+	awk -v s="$1" 'BEGIN { printf "%.1f\n", s * 1000 }'
+}
+
+work_mkdir () {
+	local i
+
+	mkdir_times 'mkdir under 16 writers' mnt mnt/.live/image 100
+	for ((i = 0; i < 99; i++)); do
+		mkdir "mnt/c$i"
+	done
+	mkdir_times 'mkdir, the 100th snapshot' mnt mnt/.live/image 100
+	rmdir mnt/c*
+	truncate -s 1T huge
+	start_fleecefs huge huge-mnt
+	mkdir_times 'mkdir, 1 TiB' huge-mnt huge-mnt/.live/huge 100
+	stop_fleecefs huge-mnt "$pid"
+	rm -rf huge huge.fleece
+}
+
+# The worst write of a time with one mkdir a second: microseconds.
+work_worst_write () {
+	local i writer
+
+	worst forwarder fwd/direct
+	(
+		for ((i = 0; i < seconds * 2; i++)); do
+			mkdir "mnt/w$i"
+			read -rt 1 <> <(:) || true
+		done
+	) &
+	writer=$!
+	worst fleecefs mnt/.live/image
+	wait "$writer"
+	rmdir mnt/w*
+}
+
+worst () { # TARGET FILE
+	local figure
+
+	figure=$(fio --name=worst --filename="$2" --rw=randwrite --bs=4k --numjobs=4 --thread \
+		--ioengine=psync --direct=1 --size="$size" --runtime=$((seconds * 2)) --time_based \
+		--norandommap --group_reporting --allow_file_create=0 --fallocate=none \
+		--output-format=terse --terse-version=3 2>/dev/null | awk -F';' '/^3;/ { print $55 }')
+	record 'worst 4k write, a mkdir each second' "$1" "$figure" us
+}
+
+work_rmdir () {
+	local time
+
+	mkdir mnt/older mnt/newer
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
+	time=$({ time rmdir mnt/newer; } 2>&1)
+	record 'rmdir' fleecefs "$(to_ms "$time")" ms
+	time=$({ time await one_layer; } 2>&1)
+	record 'merge' fleecefs "$(megabytes_per_second "$size" "$time")" MB/s
+	rmdir mnt/older
+}
+
+one_layer () {
+	[ "$(find image.fleece/snapshots -mindepth 1 -maxdepth 1 | wc -l)" = 1 ]
+}
+
+# 1 TiB with 10 snapshots, 1 percent of it diverged: here in 640 clusters of 16 MiB each, for memory
+# has to hold it.
+work_mount () {
+	local i before
+
+	truncate -s 1T huge
+	start_fleecefs huge huge-mnt
+	for ((i = 0; i < 10; i++)); do
+		mkdir "huge-mnt/s$i"
+		fio --name=diverge --filename=huge-mnt/.live/huge --rw=randwrite --bs=4k --direct=1 \
+			--ioengine=psync --thread --numjobs=4 --size=1t --number_ios=2000 \
+			--norandommap --randrepeat=0 --allow_file_create=0 --fallocate=none \
+			--output=/dev/null
+	done
+	stop_fleecefs huge-mnt "$pid"
+	before=${EPOCHREALTIME/./}
+	start_fleecefs huge huge-mnt
+	record 'mount, 1 TiB, 10 snapshots' fleecefs $(((${EPOCHREALTIME/./} - before) / 1000)) ms
+	record 'memory then' fleecefs "$(awk '/VmHWM/ { print $2 }' "/proc/$pid/status")" KiB
+	stop_fleecefs huge-mnt "$pid"
+	rm -rf huge huge.fleece
+}
+
+# What 4k first writes cost in the store.
+work_space () {
+	local n=$((size / 64 / 4096 * 16)) before after wrote
+
+	mkdir mnt/space
+	before=$(awk '/^wchar/ { print $2 }' "/proc/$fleecefs_pid/io")
+	fio_run - - mnt/.live/image "$fleecefs_pid" "${first_4k[@]}"
+	after=$(awk '/^wchar/ { print $2 }' "/proc/$fleecefs_pid/io")
+	wrote=$((after - before - n * 4096)) # the guest's own writes, and replies, are in it too
+	record 'store bytes for each byte of first write, allocated' fleecefs \
+		"$(awk -v a="$(du -sB1 image.fleece | cut -f1)" -v n="$n" \
+			'BEGIN { printf "%.3f", a / n / 4096 }')" x
+	record 'store bytes for each byte of first write, written' fleecefs \
+		"$(awk -v a="$wrote" -v n="$n" 'BEGIN { printf "%.3f", a / n / 4096 }')" x
+	rmdir mnt/space
+}
