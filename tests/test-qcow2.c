@@ -647,6 +647,127 @@ START_TEST (test_l2_damage)
 }
 END_TEST
 
+/* What two entries of an image can share. Cluster 77 is at 5, its table at 4; cluster 9000 is at 7,
+ * its table at 6; the file has 8 clusters. What is written where: */
+static const struct
+{
+  const char *what;
+  uint64_t at, entry;
+  bool same_table;
+} overlaps[] = {
+  { "two granules of two tables", 0xc0000 + 16 * (9000 - 8192), COPIED | 0xa0000, false },
+  { "two granules of one table", 0x80000 + 16 * 78, COPIED | 0xa0000, true },
+  { "a granule and its own table", 0x80000 + 16 * 77, COPIED | 0x80000, true },
+  { "a granule and another table", 0x80000 + 16 * 77, COPIED | 0xc0000, true },
+};
+
+static void
+make_overlap (uint64_t at, uint64_t entry)
+{
+  static const uint32_t one = 1, none = 0;
+  Qcow2Map *map = make_map ();
+  uint8_t entry_be[16];
+
+  for (uint64_t cluster = 77; cluster <= 9000; cluster += 9000 - 77)
+    {
+      ck_assert_int_eq (qcow2_map_prepare (map, cluster, 1, true), 0);
+      qcow2_map_reserve (map, cluster, 1);
+      ck_assert_int_eq (qcow2_map_record (map, cluster, 1, &one, &none), 0);
+    }
+  qcow2_map_free (map);
+  ck_assert_int_eq (ftruncate (map_fd, 8 * 0x20000L), 0);
+  be_store64 (entry_be, entry);
+  be_store64 (entry_be + 8, entry == 0 ? 0 : 2);
+  ck_assert_int_eq (io_write_full (map_fd, entry_be, 16, at), 0);
+}
+
+/* In a closed image it is found when the second is read, at the latest before the first change. */
+START_TEST (test_overlap)
+{
+  bool same = overlaps[_i].same_table;
+  Qcow2Map *map;
+
+  make_overlap (overlaps[_i].at, overlaps[_i].entry);
+  map = load_map ("o", NULL);
+  ck_assert_ptr_nonnull (map);
+  ck_assert_int_eq (qcow2_map_prepare (map, 77, 1, false), same ? -EUCLEAN : 0);
+  ck_assert_int_eq (qcow2_map_prepare (map, 9000, 1, false), same ? 0 : -EUCLEAN);
+  ck_assert_int_eq (qcow2_map_load_all (map), -EUCLEAN);
+  qcow2_map_free (map);
+
+  map = load_map ("o", NULL);
+  ck_assert_ptr_nonnull (map);
+  ck_assert_int_eq (qcow2_map_prepare (map, 9000, 1, false), 0);
+  ck_assert_int_eq (qcow2_map_prepare (map, 77, 1, false), -EUCLEAN);
+  close_map (map);
+}
+END_TEST
+
+/* In one that was not closed, when it is opened. */
+START_TEST (test_overlap_dirty)
+{
+  g_autoptr (GError) error = NULL;
+
+  make_overlap (overlaps[_i].at, overlaps[_i].entry);
+  ck_assert_ptr_null (qcow2_map_load (map_fd, &map_header, "dir/o.qcow2", &error));
+  ck_assert_str_eq (error->message, "overlay 'dir/o.qcow2' is damaged: bad L2 table");
+  close (map_fd);
+}
+END_TEST
+
+/* A table that is read after the file has grown: what it points to was not in the file. */
+START_TEST (test_outside_then_grown)
+{
+  Qcow2Map *map;
+
+  make_overlap (0xc0000 + 16 * (9000 - 8192), COPIED | 8 * 0x20000);
+  map = load_map ("o", NULL);
+  ck_assert_int_eq (qcow2_map_prepare (map, 77, 1, false), 0);
+  qcow2_map_reserve (map, 78, 4); /* clusters 8 to 11 */
+  ck_assert_int_eq (qcow2_map_prepare (map, 9000, 1, false), -EUCLEAN);
+  close_map (map);
+}
+END_TEST
+
+/* A file of a length that nothing explains: memory and the time to close it would go with it. The
+ * two tables here can have 16384 clusters; there may be 2^20 that were lost. */
+static const struct
+{
+  off_t n_clusters;
+  bool clean, dirty; /* can be opened */
+} lengths[] = {
+  { 8, true, true },
+  { 65536 + 9, true, true },
+  { 1 << 20, true, true },
+  { (1 << 20) + 4096, true, false }, /* too many lost */
+  { (1 << 20) + 32768, false, false },
+  { INT64_C (1) << 40, false, false },
+};
+
+START_TEST (test_length)
+{
+  for (unsigned dirty = 0; dirty < 2; dirty++)
+    {
+      g_autoptr (GError) error = NULL;
+      Qcow2Map *map = NULL;
+
+      if (dirty == 0)
+        make_overlap (0x80000 + 16 * 78, 0);
+      if (ftruncate (map_fd, lengths[_i].n_clusters * 0x20000) != 0)
+        test_skip ("a file that long", g_strerror (errno));
+      else
+        {
+          map = dirty ? qcow2_map_load (map_fd, &map_header, "o", &error) : load_map ("o", &error);
+          ck_assert ((map != NULL) == (dirty ? lengths[_i].dirty : lengths[_i].clean));
+          if (map == NULL)
+            ck_assert_str_eq (error->message, "overlay 'o' is damaged: the file is too long");
+        }
+      g_clear_pointer (&map, qcow2_map_free);
+    }
+  close (map_fd);
+}
+END_TEST
+
 /* --- many clusters, from several threads --- */
 
 #define N_CLUSTERS 131072
@@ -874,6 +995,10 @@ qcow2_suite (void)
   tcase_add_loop_test (map, test_l1_damage, 0, G_N_ELEMENTS (l1_entries));
   tcase_add_test (map, test_l1_cut);
   tcase_add_loop_test (map, test_l2_damage, 0, G_N_ELEMENTS (l2_entries));
+  tcase_add_loop_test (map, test_overlap, 0, G_N_ELEMENTS (overlaps));
+  tcase_add_loop_test (map, test_overlap_dirty, 0, G_N_ELEMENTS (overlaps));
+  tcase_add_test (map, test_outside_then_grown);
+  tcase_add_loop_test (map, test_length, 0, G_N_ELEMENTS (lengths));
   tcase_add_test (many, test_reserve_threads);
   tcase_add_loop_test (many, test_finish_at_block, 0, G_N_ELEMENTS (last_clusters));
   tcase_add_loop_test (qemu, test_read_qemu, 0, G_N_ELEMENTS (qemu_images));

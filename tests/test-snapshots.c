@@ -1039,6 +1039,29 @@ START_TEST (test_overlay_damaged)
 }
 END_TEST
 
+/* The newest overlay is read whole at the start: a guest's write must not find it damaged, nor
+ * save one block over another. Here two clusters have one place. */
+START_TEST (test_newest_overlap)
+{
+  uint8_t entry[16];
+  int fd;
+
+  add_image ("vm1.img", SIZE, 1);
+  open_set ();
+  create ("a");
+  write_pattern (0, 0, 4096, 2);
+  close_set ();
+  fd = open (overlay_path (1, "vm1.img"), O_RDONLY | O_CLOEXEC);
+  ck_assert_int_eq (pread (fd, entry, sizeof entry, 4 * 0x20000), sizeof entry);
+  close (fd);
+  test_poke (overlay_path (1, "vm1.img"), 4 * 0x20000 + 16, entry, sizeof entry);
+  open_set ();
+  assert_broken ("a", "cannot read the tables of overlay 'vm1.img.qcow2'");
+  write_pattern (0, 131072, 4096, 3);
+  close_set ();
+}
+END_TEST
+
 /* --- a block device --- */
 
 START_TEST (test_block_device)
@@ -1123,6 +1146,7 @@ snapshots_suite (void)
   tcase_add_loop_test (changed, test_image_changed, 0, G_N_ELEMENTS (spoils));
   tcase_add_test (changed, test_other_disk_changed);
   tcase_add_loop_test (changed, test_overlay_damaged, 0, G_N_ELEMENTS (damages));
+  tcase_add_test (changed, test_newest_overlap);
   return suite;
 }
 

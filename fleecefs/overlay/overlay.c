@@ -300,12 +300,20 @@ overlay_prepare (Overlay *overlay, uint64_t cluster, uint64_t n_clusters, bool c
 {
   if (create && !overlay->dirty)
     {
-      int r = mark (overlay, true);
+      int r = qcow2_map_load_all (overlay->map);
 
+      if (r == 0)
+        r = mark (overlay, true);
       if (r < 0)
         return r;
     }
   return qcow2_map_prepare (overlay->map, cluster, n_clusters, create);
+}
+
+int
+overlay_load (Overlay *overlay)
+{
+  return qcow2_map_load_all (overlay->map);
 }
 
 bool

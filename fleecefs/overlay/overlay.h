@@ -67,7 +67,9 @@ uint64_t overlay_allocated (const Overlay *overlay);
 /* The descriptor, for copy_file_range(). */
 int overlay_fd (const Overlay *overlay);
 
-/* See qcow2_map_prepare(); create also marks the image dirty. */
+/* See qcow2_map_load_all(). */
+int overlay_load (Overlay *overlay);
+/* See qcow2_map_prepare(); create also loads all of a clean image and marks it dirty. */
 int overlay_prepare (Overlay *overlay, uint64_t cluster, uint64_t n_clusters, bool create);
 /* See qcow2_map_prepared(). */
 bool overlay_prepared (Overlay *overlay, uint64_t cluster, uint64_t n_clusters);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of a map share: qcow2-map.c (lookups and changes), qcow2-tables.c
- * (tables between file and memory) and qcow2-leaks.c (after a kill). */
+ * (tables between file and memory) and qcow2-used.c (what stands where in the file). */
 #pragma once
 
 #include "base/lock.h"
@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #define QCOW2_ENTRY_SIZE 16
+#define QCOW2_LEAKS_MAX (1U << 20)        /* a kill leaves a few */
 #define QCOW2_COPIED (UINT64_C (1) << 63) /* the refcount is one; with us it always is */
 #define QCOW2_OFFSET_MASK UINT64_C (0x00fffffffffffe00)
 
@@ -34,15 +35,14 @@ struct _Qcow2Map
   Qcow2Header header;
   uint64_t n_entries; /* of a table */
   GroupSync *sync;    /* NULL: not durable */
+  uint64_t n_loaded;  /* clusters of the file when it was loaded; 0 for a new image */
 
   Lock tables_lock;              /* loading and creating tables */
+  uint8_t *used;                 /* bit i: something stands in cluster i, which is below n_loaded */
   _Atomic uint64_t next_cluster; /* the end of the file */
   GArray *leaks; /* uint64_t; clusters that nothing refers to. Constant after load */
   Qcow2Table tables[];
 };
-
-/* May a table or data cluster stand at this offset? */
-bool qcow2_place_is_good (const Qcow2Map *map, uint64_t offset);
 
 /* Up to want clusters at the end of the file, all of them adjacent; the places of
  * refcount blocks are passed over. Returns the first, and the number in *out_n. */
@@ -54,6 +54,15 @@ bool qcow2_table_is_prepared (Qcow2Table *table, bool create);
 /* Makes it so. Returns 0 or -errno. */
 int qcow2_prepare_table (Qcow2Map *map, Qcow2Table *table, bool create);
 
+/* For a map that is being loaded: the clusters of the file and the fixed part of them. Fails when
+ * a file with n_tables L2 tables has no reason to be that long: memory is bounded by that. */
+bool qcow2_used_init (Qcow2Map *map, uint64_t n_clusters, uint64_t n_tables, const char *path,
+                      GError **error);
+
+/* Something stands at this offset. False when it cannot: outside of the file as it was loaded, in
+ * the fixed part, or where something else stands. Under tables_lock, or with nobody else there. */
+bool qcow2_use (Qcow2Map *map, uint64_t offset);
+
 /* For an image that was not closed: finds the clusters that were taken and never recorded. Reads
- * all tables. Fails when two things are at one place. */
+ * all tables. */
 bool qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error);

@@ -37,7 +37,19 @@ qcow2_map_free (Qcow2Map *map)
     free (map->tables[i].entries);
   lock_clear (&map->tables_lock);
   g_array_unref (map->leaks);
+  g_free (map->used);
   g_free (map);
+}
+
+int
+qcow2_map_load_all (Qcow2Map *map)
+{
+  int r = 0;
+
+  for (uint32_t i = 0; i < map->header.l1_size && r == 0; i++)
+    if (!qcow2_table_is_prepared (&map->tables[i], false))
+      r = qcow2_prepare_table (map, &map->tables[i], false);
+  return r;
 }
 
 int

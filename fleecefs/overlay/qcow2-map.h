@@ -33,8 +33,9 @@ typedef struct
 /* The map of a new image: empty. */
 Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header);
 
-/* The map of an image in the file: reads the L1 table. Fails on I/O errors and on tables that
- * point outside the file, into the fixed part, or two at one place. */
+/* The map of an image in the file: reads the L1 table, and of a dirty image all tables. Fails on
+ * I/O errors, on tables that point outside the file, into the fixed part, or two at one place, and
+ * on a file that is longer than there is reason for: memory is bounded by what the tables hold. */
 Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error);
 
 /* From now on a table is on disk before anything refers to it. */
@@ -43,9 +44,14 @@ void qcow2_map_make_durable (Qcow2Map *map, GroupSync *sync);
 /* Frees the memory. */
 void qcow2_map_free (Qcow2Map *map);
 
+/* Loads all tables. Before the first change of an image that was clean: only then it is known
+ * that nothing of it stands where something else does. Returns 0 or -errno, as qcow2_map_prepare().
+ */
+int qcow2_map_load_all (Qcow2Map *map);
+
 /* Makes sure that lookups of these clusters can answer: loads their L2 tables and,
  * with create, makes missing ones (in the file too). May block on the file. Returns
- * 0 or -errno (-EUCLEAN: the table is damaged). */
+ * 0 or -errno (-EUCLEAN: the table is damaged, or shares a place with another one). */
 int qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool create);
 
 /* True when qcow2_map_prepare (..., false) would have nothing to do. */

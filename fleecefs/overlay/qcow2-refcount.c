@@ -28,6 +28,9 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, co
   uint8_t *block = malloc (cluster_size);
   int r = block == NULL ? -ENOMEM : 0;
 
+  if (n_blocks > header->refcount_table_clusters * cluster_size / 8)
+    r = -EFBIG;
+
   if (r == 0 && ftruncate (fd, (off_t) (n_clusters * cluster_size)) != 0)
     r = -errno;
   for (uint64_t k = 0; k < n_blocks && r == 0; k++)

@@ -9,87 +9,61 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-bool
-qcow2_place_is_good (const Qcow2Map *map, uint64_t offset)
-{
-  uint64_t cluster = offset >> map->header.cluster_bits;
-
-  return offset % qcow2_cluster_size (&map->header) == 0
-         && cluster >= qcow2_first_free (&map->header) && cluster < map->next_cluster
-         && cluster % qcow2_block_span (&map->header) != 0;
-}
-
+/* Reads L1 and the length of the file. */
 static int
-compare_offsets (const void *a, const void *b)
+read_l1 (int fd, const Qcow2Header *header, uint8_t *l1, uint64_t *out_n_clusters)
 {
-  uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+  struct stat st;
+  int r = io_read_full (fd, l1, (size_t) header->l1_size * 8, header->l1_offset);
 
-  return (x > y) - (x < y);
+  if (r == 0 && fstat (fd, &st) != 0)
+    r = -errno;
+  if (r == 0)
+    *out_n_clusters = units_max (qcow2_first_free (header),
+                                 units_div_up ((uint64_t) st.st_size, qcow2_cluster_size (header)));
+  return r;
 }
 
 static bool
-offsets_are_distinct (const uint8_t *l1, uint32_t n)
+decode_l1 (Qcow2Map *map, const uint8_t *l1, const char *path, GError **error)
 {
-  g_autofree uint64_t *offsets = g_new (uint64_t, n);
-
-  for (uint32_t i = 0; i < n; i++)
-    offsets[i] = be_load64 (l1 + 8 * i) & QCOW2_OFFSET_MASK;
-  if (n > 1)
-    qsort (offsets, n, sizeof *offsets, compare_offsets);
-  for (uint32_t i = 1; i < n; i++)
-    if (offsets[i] != 0 && offsets[i] == offsets[i - 1])
-      return false;
-  return true;
-}
-
-Qcow2Map *
-qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error)
-{
-  size_t l1_bytes = (size_t) header->l1_size * 8;
-  g_autofree uint8_t *l1 = g_malloc (l1_bytes);
-  Qcow2Map *map;
-  struct stat st;
-  int r;
-
-  r = io_read_full (fd, l1, l1_bytes, header->l1_offset);
-  if (r == 0 && fstat (fd, &st) != 0)
-    r = -errno;
-  if (r < 0)
-    {
-      fail_errno (error, -r, "cannot read the L1 table of overlay '%s'", path);
-      return NULL;
-    }
-
-  map = qcow2_map_new (fd, header);
-  map->next_cluster = units_max (map->next_cluster,
-                                 units_div_up ((uint64_t) st.st_size, qcow2_cluster_size (header)));
-  for (uint32_t i = 0; i < header->l1_size; i++)
+  for (uint32_t i = 0; i < map->header.l1_size; i++)
     {
       uint64_t entry = be_load64 (l1 + 8 * i);
       uint64_t offset = entry & QCOW2_OFFSET_MASK;
 
       if (entry == 0)
         continue;
-      if (entry != (offset | QCOW2_COPIED) || !qcow2_place_is_good (map, offset))
-        {
-          qcow2_map_free (map);
-          fail (error, EINVAL, "overlay '%s' is damaged: bad L1 entry %u", path, i);
-          return NULL;
-        }
+      if (entry != (offset | QCOW2_COPIED) || !qcow2_use (map, offset))
+        return fail (error, EINVAL, "overlay '%s' is damaged: bad L1 entry %u", path, i);
       map->tables[i].host_offset = offset;
     }
-  if (!offsets_are_distinct (l1, header->l1_size))
+  return true;
+}
+
+Qcow2Map *
+qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error)
+{
+  g_autofree uint8_t *l1 = g_malloc ((size_t) header->l1_size * 8);
+  uint64_t n_clusters = 0, n_tables = 0;
+  Qcow2Map *map;
+  int r = read_l1 (fd, header, l1, &n_clusters);
+
+  if (r < 0)
     {
-      qcow2_map_free (map);
-      fail (error, EINVAL, "overlay '%s' is damaged: two L2 tables at one place", path);
+      fail_errno (error, -r, "cannot read the L1 table of overlay '%s'", path);
       return NULL;
     }
-  if (header->dirty && !qcow2_find_leaks (map, path, error))
-    {
-      qcow2_map_free (map);
-      return NULL;
-    }
-  return map;
+  for (uint32_t i = 0; i < header->l1_size; i++)
+    n_tables += be_load64 (l1 + 8 * i) != 0;
+
+  map = qcow2_map_new (fd, header);
+  map->next_cluster = n_clusters;
+  if (qcow2_used_init (map, n_clusters, n_tables, path, error) && decode_l1 (map, l1, path, error)
+      && (!header->dirty || qcow2_find_leaks (map, path, error)))
+    return map;
+  qcow2_map_free (map);
+  return NULL;
 }
 
 uint64_t
@@ -110,9 +84,11 @@ qcow2_take_clusters (Qcow2Map *map, uint64_t want, uint64_t *out_n)
   return first;
 }
 
-/* Fills entries from the bytes of a table. False when one of them is damaged. */
+/* Fills entries from the bytes of a table. False when one of them is damaged; a table of which
+ * that was said once is never good again, for its places are taken. */
 static bool
 decode_table (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries)
+    LOCK_REQUIRES (&map->tables_lock)
 {
   for (uint64_t i = 0; i < map->n_entries; i++)
     {
@@ -124,9 +100,8 @@ decode_table (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries)
       if (descriptor == 0 && bits == 0)
         continue; /* leaves the page of the entry untouched */
       if ((data & zero) != 0
-          || (offset == 0
-                  ? descriptor != 0 || data != 0
-                  : descriptor != (offset | QCOW2_COPIED) || !qcow2_place_is_good (map, offset)))
+          || (offset == 0 ? descriptor != 0 || data != 0
+                          : descriptor != (offset | QCOW2_COPIED) || !qcow2_use (map, offset)))
         return false;
       entries[i].offset = offset;
       entries[i].bits = bits;

@@ -160,6 +160,29 @@ open_level (Snapshots *set, const StoreRecord *record, GError **error)
   return true;
 }
 
+/* The newest overlay of a disk is the one that will be changed. All of it is read now, so that no
+ * guest's write has to wait for that, or to find it damaged. */
+static void
+load_newest (Snapshots *set, unsigned disk)
+{
+  for (unsigned i = set->levels->len; i-- > 0;)
+    {
+      const Layer *layer = ((const Level *) set->levels->pdata[i])->layers[disk];
+      int r = layer != NULL && layer->overlay != NULL ? overlay_load (layer->overlay) : 0;
+
+      if (r < 0)
+        {
+          g_autofree char *name = store_overlay_name (set->names[disk]);
+          g_autofree char *damage = g_strdup_printf ("cannot read the tables of overlay '%s': %s",
+                                                     name, g_strerror (-r));
+
+          break_levels (set, i + 1, disk, damage);
+        }
+      if (layer != NULL)
+        return;
+    }
+}
+
 static bool
 open_levels (Snapshots *set, char *const *damages, GError **error)
 {
@@ -171,8 +194,11 @@ open_levels (Snapshots *set, char *const *damages, GError **error)
     if (!open_level (set, records->pdata[i], error))
       return false;
   for (unsigned d = 0; d < set->n_disks; d++)
-    if (damages[d] != NULL)
-      break_levels (set, set->levels->len, d, damages[d]);
+    {
+      load_newest (set, d);
+      if (damages[d] != NULL)
+        break_levels (set, set->levels->len, d, damages[d]);
+    }
   return true;
 }
 
