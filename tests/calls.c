@@ -181,6 +181,13 @@ find_place (const char *path)
   return CALL_ELSEWHERE;
 }
 
+static void
+die (void)
+{
+  for (;;)
+    kill (getpid (), SIGKILL);
+}
+
 /* Fills in the rest of the call and asks the hook. */
 static CallFate
 begin (Passage *passage)
@@ -212,11 +219,13 @@ begin (Passage *passage)
       fate = now->before (call, now->data);
       inside = false;
     }
-  if (fate.action == CALL_DIE)
-    for (;;)
-      kill (getpid (), SIGKILL);
+  if (fate.action == CALL_DIE && (fate.length == 0 || fate.length >= call->length))
+    die ();
   if (fate.action == CALL_HANG)
-    hang ();
+    {
+      hang ();
+      fate = (CallFate){ CALL_GO_ON, 0, 0 };
+    }
   if (fate.action == CALL_SHORT && (fate.length == 0 || fate.length >= call->length))
     fate.action = CALL_GO_ON;
   if (fate.action == CALL_TEAR && (fate.length == 0 || fate.length >= call->length))
@@ -235,7 +244,7 @@ is_refused (CallFate fate)
 static size_t
 cut (CallFate fate, size_t length)
 {
-  return fate.action == CALL_SHORT || fate.action == CALL_TEAR ? fate.length : length;
+  return fate.length != 0 && fate.action != CALL_GO_ON ? fate.length : length;
 }
 
 /* Tells the hook, and returns what the call returns. */
@@ -244,6 +253,8 @@ end (Passage *passage, CallFate fate, ssize_t result)
 {
   int errnum = result < 0 ? errno : 0;
 
+  if (fate.action == CALL_DIE)
+    die ();
   if (fate.action == CALL_FAIL || fate.action == CALL_TEAR)
     {
       result = -1;

@@ -84,7 +84,7 @@ typedef enum
   CALL_FAIL,  /* is not done, and fails with errnum */
   CALL_SHORT, /* only the first length bytes are done, and that is what it returns */
   CALL_TEAR,  /* only the first length bytes are done, and it fails with errnum */
-  CALL_DIE,   /* the process is killed before it is done */
+  CALL_DIE,   /* the process is killed before it is done, or with the first length bytes done */
   CALL_HANG,  /* waits until calls_release(), then goes on */
 } CallAction;
 
@@ -92,7 +92,7 @@ typedef struct
 {
   CallAction action;
   int errnum;
-  uint64_t length; /* 0 < length < the call's, else the call goes on or, torn, is not done */
+  uint64_t length; /* 0 < length < the call's, else short is all of it, and torn or dead nothing */
 } CallFate;
 
 /* Decides about a call before it is made. */

@@ -283,7 +283,10 @@ wait_for_work (Snapshots *set)
 {
   lock_acquire (&set->lock);
   while (!set->something_died && !set->something_broke && !atomic_load (&set->stop))
-    lock_wait (&set->lock, &set->work);
+    {
+      PAUSE_POINT ("merge:idle");
+      lock_wait (&set->lock, &set->work);
+    }
   set->something_died = false;
   lock_release (&set->lock);
   return !atomic_load (&set->stop);
