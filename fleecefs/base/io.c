@@ -72,3 +72,21 @@ io_write_full (int fd, const void *buffer, size_t length, uint64_t offset)
   write_some (fd, buffer, length, offset, &errnum);
   return -errnum;
 }
+
+int
+io_sync (int fd, bool data_only)
+{
+  while ((data_only ? fdatasync (fd) : fsync (fd)) != 0)
+    if (errno != EINTR)
+      return -errno;
+  return 0;
+}
+
+int
+io_truncate (int fd, uint64_t size)
+{
+  while (ftruncate (fd, (off_t) size) != 0)
+    if (errno != EINTR)
+      return -errno;
+  return 0;
+}

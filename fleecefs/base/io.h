@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Full-length positioned I/O: EINTR is retried, short transfers are continued.
+/* Full-length positioned I/O, and what else a signal may interrupt: EINTR is retried, short
+ * transfers are continued.
  * Offsets and lengths are in bytes. All of these block on the file. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,3 +22,9 @@ ssize_t io_write (int fd, const void *buffer, size_t length, uint64_t offset);
 
 /* Writes exactly length bytes. Returns 0 or -errno. */
 int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);
+
+/* fdatasync, or fsync of a file or directory. Returns 0 or -errno. */
+int io_sync (int fd, bool data_only);
+
+/* Resizes a file. Returns 0 or -errno. */
+int io_truncate (int fd, uint64_t size);

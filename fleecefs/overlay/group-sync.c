@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "overlay/group-sync.h"
 
+#include "base/io.h"
 #include "base/pause.h"
-
-#include <errno.h>
-#include <unistd.h>
 
 void
 group_sync_init (GroupSync *group, int fd)
@@ -31,7 +29,7 @@ run (GroupSync *group) LOCK_REQUIRES (&group->lock)
   group->n_begun++;
   lock_release (&group->lock);
   PAUSE_POINT ("sync:begun");
-  r = fdatasync (group->fd) == 0 ? 0 : -errno;
+  r = io_sync (group->fd, true);
   lock_acquire (&group->lock);
   if (group->error == 0)
     group->error = r;

@@ -92,8 +92,8 @@ fill_new (Overlay *overlay, GError **error)
   uint64_t end = qcow2_first_free (&overlay->header) * qcow2_cluster_size (&overlay->header);
   int r = mark (overlay, true);
 
-  if (r == 0 && ftruncate (overlay->fd, (off_t) end) != 0)
-    r = -errno;
+  if (r == 0)
+    r = io_truncate (overlay->fd, end);
   if (r < 0)
     return fail_errno (error, -r, "cannot write overlay '%s'", overlay->name);
   return true;

@@ -30,9 +30,8 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, co
 
   if (n_blocks > header->refcount_table_clusters * cluster_size / 8)
     r = -EFBIG;
-
-  if (r == 0 && ftruncate (fd, (off_t) (n_clusters * cluster_size)) != 0)
-    r = -errno;
+  if (r == 0)
+    r = io_truncate (fd, n_clusters * cluster_size);
   for (uint64_t k = 0; k < n_blocks && r == 0; k++)
     {
       uint64_t place = qcow2_refcount_block (header, k) * cluster_size;

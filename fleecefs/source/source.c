@@ -263,16 +263,13 @@ source_truncate (Source *source, uint64_t size)
 {
   if (source->is_block)
     return -EPERM;
-  while (ftruncate (source->fd, (off_t) size) != 0)
-    if (errno != EINTR)
-      return -errno;
-  return 0;
+  return io_truncate (source->fd, size);
 }
 
 int
 source_flush (Source *source, bool data_only)
 {
-  return (data_only ? fdatasync (source->fd) : fsync (source->fd)) == 0 ? 0 : -errno;
+  return io_sync (source->fd, data_only);
 }
 
 int

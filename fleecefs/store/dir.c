@@ -2,6 +2,7 @@
 #include "store/dir.h"
 
 #include "base/fail.h"
+#include "base/io.h"
 #include "base/trust.h"
 
 #include <dirent.h>
@@ -131,9 +132,11 @@ bool
 dir_sync (int dir_fd, const char *path, GError **error)
 {
   /* EINVAL: a file system that has no sync of directories and needs none. */
-  if (fsync (dir_fd) == 0 || errno == EINVAL)
+  int r = io_sync (dir_fd, false);
+
+  if (r == 0 || r == -EINVAL)
     return true;
-  return fail_errno (error, errno, "cannot sync '%s'", path);
+  return fail_errno (error, -r, "cannot sync '%s'", path);
 }
 
 char *

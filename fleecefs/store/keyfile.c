@@ -184,8 +184,9 @@ write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool du
   result = io_write_full (fd, text, strlen (text), 0);
   if (result != 0)
     return fail_errno (error, -result, "cannot write '%s.new'", file->path);
-  if (durable && fsync (fd) != 0)
-    return fail_errno (error, errno, "cannot sync '%s.new'", file->path);
+  result = durable ? io_sync (fd, false) : 0;
+  if (result != 0)
+    return fail_errno (error, -result, "cannot sync '%s.new'", file->path);
   /* Network file systems report a full disk or quota only here. */
   result = close (fd);
   fd = -1;
