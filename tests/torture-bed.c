@@ -39,10 +39,9 @@ bed_fail (const Bed *bed, const char *format, ...)
   fprintf (stderr, "torture: phase %u, granule %" PRIu64 ", copy %s, files kept in %s\n",
            bed->config.phase, bed->set_config.granule, copy_names[bed->set_config.copy],
            bed->directory);
-  fprintf (stderr,
-           "torture: replay with: ./torture --seed %" PRIu64 " --phase %u --operations %lu%s%s\n",
-           bed->config.seed, bed->config.phase, atomic_load (&bed->n_operations),
-           bed->config.is_copy_given ? " --copy " : "",
+  fprintf (stderr, "torture: replay with: %s --seed %" PRIu64 " --phase %u --operations %lu%s%s\n",
+           bed->config.program, bed->config.seed, bed->config.phase,
+           atomic_load (&bed->n_operations), bed->config.is_copy_given ? " --copy " : "",
            bed->config.is_copy_given ? copy_names[bed->config.copy] : "");
   fflush (stderr);
   _exit (1);
@@ -86,6 +85,12 @@ remove_entry (const char *path, const struct stat *st, int type, struct FTW *ftw
   return remove (path);
 }
 
+void
+bed_remove (const char *directory)
+{
+  nftw (directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 Bed *
 bed_new (const BedConfig *config, Random *random)
 {
@@ -118,7 +123,7 @@ bed_new (const BedConfig *config, Random *random)
 void
 bed_free (Bed *bed)
 {
-  nftw (bed->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  bed_remove (bed->directory);
   for (unsigned d = 0; d < bed->n_disks; d++)
     {
       g_free (bed->names[d]);
@@ -152,14 +157,14 @@ static void
 compare_file (Bed *bed, const char *path, const char *what, unsigned disk, const BedBytes *expected)
 {
   g_autofree uint8_t *bytes = NULL;
-  struct stat st;
   int fd = open (path, O_RDONLY | O_CLOEXEC);
+  off_t size = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
 
-  if (fd < 0 || fstat (fd, &st) != 0)
+  if (size < 0)
     bed_fail (bed, "%s: cannot open '%s': %s", what, path, g_strerror (errno));
-  if ((uint64_t) st.st_size < expected->size)
+  if ((uint64_t) size < expected->size)
     bed_fail (bed, "%s, disk %u: '%s' has %" PRIi64 " bytes instead of %" PRIu64, what, disk, path,
-              (int64_t) st.st_size, expected->size);
+              (int64_t) size, expected->size);
   bytes = g_malloc (expected->size + 1);
   bed_expect (bed, "read of a file", io_read_full (fd, bytes, expected->size, 0), 0);
   close (fd);
@@ -172,28 +177,35 @@ compare_images (Bed *bed, BedExpect expect, void *data)
   for (unsigned d = 0; d < bed->n_disks; d++)
     {
       BedBytes expected = expect (data, 0, d);
-      struct stat st;
+      int fd = open (bed->paths[d], O_RDONLY | O_CLOEXEC);
+      off_t size = fd < 0 ? -1 : lseek (fd, 0, SEEK_END); /* of a block device too */
 
-      if (stat (bed->paths[d], &st) != 0 || (uint64_t) st.st_size != expected.size)
-        bed_fail (bed, "image of disk %u: size %" PRIi64 " instead of %" PRIu64, d,
-                  (int64_t) st.st_size, expected.size);
+      if (size < 0 || (uint64_t) size != expected.size)
+        bed_fail (bed, "image of disk %u: size %" PRIi64 " instead of %" PRIu64, d, (int64_t) size,
+                  expected.size);
+      close (fd);
       compare_file (bed, bed->paths[d], "image", d, &expected);
       g_free (expected.bytes);
     }
 }
 
 static void
-run_qemu_img (const Bed *bed, const char *what, const char *const *arguments)
+run_program (const Bed *bed, const char *what, const char *const *arguments)
 {
   g_autoptr (GError) error = NULL;
   g_autofree char *text = NULL;
   int status;
 
-  if (!g_spawn_sync (NULL, (char **) arguments, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
-                     &text, &status, &error))
-    bed_fail (bed, "cannot run qemu-img: %s", error->message);
+  if (!g_spawn_sync (NULL, (char **) arguments, NULL,
+                     G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, &text,
+                     &status, &error))
+    bed_fail (bed, "cannot run %s: %s", arguments[0], error->message);
   if (!WIFEXITED (status) || WEXITSTATUS (status) != 0)
-    bed_fail (bed, "%s of '%s': status 0x%x: %s", what, arguments[5], (unsigned) status, text);
+    {
+      g_autofree char *line = g_strjoinv (" ", (char **) arguments);
+
+      bed_fail (bed, "%s: '%s': status 0x%x: %s", what, line, (unsigned) status, text);
+    }
 }
 
 /* An odd size is rounded up to whole sectors in qcow2, by zeros. */
@@ -212,24 +224,32 @@ compare_rest (Bed *bed, const char *path, const char *what, unsigned disk, uint6
 }
 
 static void
+check_overlay (Bed *bed, const char *path)
+{
+  const char *check[] = { bed->config.qemu_img, "check", "-q", "-f", "qcow2", path, NULL };
+
+  run_program (bed, "check", check);
+}
+
+static void
 compare_overlay (Bed *bed, const StoreRecord *record, const char *path, unsigned disk,
                  BedExpect expect, void *data)
 {
   g_autofree char *raw = g_build_filename (bed->directory, "overlay.raw", NULL);
   g_autofree char *what
       = g_strdup_printf ("qemu-img's view of snapshot '%s' (id %u)", record->name, record->id);
-  const char *check[] = { bed->config.qemu_img, "check", "-q", "-f", "qcow2", path, NULL };
   const char *convert[]
       = { bed->config.qemu_img, "convert", "-q", "-f", "qcow2", path, "-O", "raw", raw, NULL };
   BedBytes expected;
 
-  run_qemu_img (bed, "check", check);
   if (record->name == NULL)
     return;
   expected = expect (data, record->id, disk);
+  if (expected.bytes == NULL && expected.size == 1)
+    return;
   if (expected.bytes == NULL)
     bed_fail (bed, "the store has an unknown snapshot '%s' (id %u)", record->name, record->id);
-  run_qemu_img (bed, "convert", convert);
+  run_program (bed, "convert", convert);
   compare_file (bed, raw, what, disk, &expected);
   compare_rest (bed, raw, what, disk, expected.size);
   g_free (expected.bytes);
@@ -245,34 +265,99 @@ find_disk (const Bed *bed, const char *name)
   bed_fail (bed, "the store has an unknown disk '%s'", name);
 }
 
-/* Looks at all layers in the store; counts those that went away. */
-static void
-look_at_store (Bed *bed, bool with_overlays, BedExpect expect, void *data)
+typedef void (*OverlayFunc) (Bed *bed, const StoreRecord *record, const char *path, unsigned disk,
+                             BedExpect expect, void *data);
+
+/* The layers in the store at path, and whether it was closed. Cleans up in it. */
+static GPtrArray *
+read_store (Bed *bed, const char *path, bool *out_clean)
 {
   g_autoptr (GError) error = NULL;
   uint64_t granule = 0;
-  g_autoptr (Store) store = store_open (bed->store, &granule, &error);
-  g_autoptr (GPtrArray) records = store != NULL ? store_read_records (store, &error) : NULL;
+  g_autoptr (Store) store = store_open (path, &granule, &error);
+  GPtrArray *records = store != NULL ? store_read_records (store, &error) : NULL;
 
   if (records == NULL)
-    bed_fail (bed, "cannot read the closed store: %s", error->message);
-  if (!store_was_clean (store))
-    bed_fail (bed, "the closed store is not clean");
-  bed->n_gone = atomic_load (&bed->n_made) - records->len;
+    bed_fail (bed, "cannot read the store: %s", error->message);
+  *out_clean = store_was_clean (store);
+  return records;
+}
+
+/* Calls func for all overlays of the records in the store at path. */
+static void
+for_each_overlay (Bed *bed, const char *store, const GPtrArray *records, OverlayFunc func,
+                  BedExpect expect, void *data)
+{
   for (unsigned i = 0; i < records->len; i++)
     {
       const StoreRecord *record = records->pdata[i];
 
-      for (unsigned k = 0; k < record->images->len && with_overlays; k++)
+      for (unsigned k = 0; k < record->images->len; k++)
         {
           const StoreImage *image = record->images->pdata[k];
           g_autofree char *file = store_overlay_name (image->disk);
           g_autofree char *path
-              = g_strdup_printf ("%s/snapshots/%06u/%s", bed->store, record->layer, file);
+              = g_strdup_printf ("%s/snapshots/%06u/%s", store, record->layer, file);
 
-          compare_overlay (bed, record, path, find_disk (bed, image->disk), expect, data);
+          func (bed, record, path, find_disk (bed, image->disk), expect, data);
         }
     }
+}
+
+static void
+look_at_closed (Bed *bed, const StoreRecord *record, const char *path, unsigned disk,
+                BedExpect expect, void *data)
+{
+  check_overlay (bed, path);
+  compare_overlay (bed, record, path, disk, expect, data);
+}
+
+void
+bed_compare_closed (Bed *bed, bool with_overlays, BedExpect expect, void *data)
+{
+  g_autoptr (GPtrArray) records = NULL;
+  bool clean;
+
+  compare_images (bed, expect, data);
+  records = read_store (bed, bed->store, &clean);
+  if (!clean)
+    bed_fail (bed, "the closed store is not clean");
+  bed->n_gone = atomic_load (&bed->n_made) - records->len;
+  if (with_overlays && bed->config.qemu_img != NULL)
+    for_each_overlay (bed, bed->store, records, look_at_closed, expect, data);
+}
+
+/* While it was mounted refcounts were not kept, and the dirty bit says so. */
+static void
+repair_overlay (Bed *bed, const StoreRecord *record, const char *path, unsigned disk,
+                BedExpect expect, void *data)
+{
+  const char *repair[]
+      = { bed->config.qemu_img, "check", "-q", "-f", "qcow2", "-r", "all", path, NULL };
+
+  run_program (bed, "repair after a kill", repair);
+  check_overlay (bed, path);
+  compare_overlay (bed, record, path, disk, expect, data);
+}
+
+void
+bed_compare_killed (Bed *bed, BedExpect expect, void *data)
+{
+  g_autofree char *other = g_build_filename (bed->directory, "copy", NULL);
+  const char *copy[] = { "cp", "-a", bed->store, other, NULL };
+  g_autoptr (GPtrArray) records = NULL;
+  bool clean;
+
+  if (bed->config.qemu_img == NULL)
+    return;
+  run_program (bed, "copy of the store", copy);
+  records = read_store (bed, other, &clean);
+  for_each_overlay (bed, bed->store, records, compare_overlay, expect, data);
+  bed_remove (other);
+
+  run_program (bed, "copy of the store", copy);
+  for_each_overlay (bed, other, records, repair_overlay, expect, data);
+  bed_remove (other);
 }
 
 /* --- the set --- */
@@ -298,8 +383,7 @@ bed_close (Bed *bed, bool with_overlays, BedExpect expect, void *data)
   if (!snapshots_close (bed->set, &error))
     bed_fail (bed, "cannot close the set: %s", error->message);
   bed->set = NULL;
-  compare_images (bed, expect, data);
-  look_at_store (bed, with_overlays && bed->config.qemu_img != NULL, expect, data);
+  bed_compare_closed (bed, with_overlays, expect, data);
 }
 
 bool

@@ -37,6 +37,7 @@ typedef struct
   DiskCopyMethod copy;
   const char *directory; /* for the phase's own */
   const char *qemu_img;  /* NULL: not there */
+  const char *program;   /* that can replay the phase */
   int64_t deadline;      /* monotonic, us: the phase starts nothing new after it */
   unsigned n_operations; /* an exact phase ends after so many; 0: any number */
 } BedConfig;
@@ -70,7 +71,7 @@ typedef struct
 } BedBytes;
 
 /* What the snapshot with this id holds of the disk; id 0: the live disk. bytes is NULL when the
- * model does not know the id. */
+ * model does not know the id; size is then 1 if it cannot. */
 typedef BedBytes (*BedExpect) (void *data, uint32_t id, unsigned disk);
 
 /* A directory and parameters, drawn from random. The images are not there yet. */
@@ -85,6 +86,14 @@ void bed_write_image (Bed *bed, unsigned disk, const uint8_t *bytes, uint64_t si
 void bed_open (Bed *bed);
 /* Closes it, and compares the images, and the overlays too if with_overlays. */
 void bed_close (Bed *bed, bool with_overlays, BedExpect expect, void *data);
+
+/* The comparison of bed_close(), for a set that somebody else has closed. */
+void bed_compare_closed (Bed *bed, bool with_overlays, BedExpect expect, void *data);
+/* The same of the overlays of a set whose owner was killed: without any repair qemu-img reads from
+ * them what the snapshots were, and what it repairs in a copy is no more than refcounts. */
+void bed_compare_killed (Bed *bed, BedExpect expect, void *data);
+/* Removes a directory in that of the bed, and what is in it. */
+void bed_remove (const char *directory);
 
 /* True when the phase has no time left. */
 bool bed_is_late (const Bed *bed);

@@ -374,7 +374,7 @@ torture_blocks (Bed *bed, Random *random)
   int64_t start = g_get_monotonic_time ();
 
   blocks->bed = bed;
-  versions_init (&blocks->versions, bed, random, false);
+  versions_init (&blocks->versions, bed, random, VERSIONS_LIKE_OTHERS);
   witnesses_init (&blocks->witnesses, &blocks->versions);
   blocks->run = writer_pick_run (random);
 

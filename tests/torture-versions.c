@@ -38,15 +38,19 @@ init_disk (Versions *versions, unsigned d)
 }
 
 void
-versions_init (Versions *versions, Bed *bed, Random *random, bool odd_disk)
+versions_init (Versions *versions, Bed *bed, Random *random, VersionsLast last)
 {
   versions->bed = bed;
   versions->n_main = (MIB + random_below (random, BED_IS_SLOW ? MIB / 2 : 3 * MIB)) / BED_BLOCK;
   versions->n_blocks = versions->n_main + random_below (random, MIB) / BED_BLOCK + 8;
   for (unsigned d = 0; d < bed->n_disks; d++)
-    versions->disks[d].odd = 0;
-  if (odd_disk)
-    versions->disks[bed->n_disks - 1].odd = 16 + (unsigned) random_below (random, BED_BLOCK - 16);
+    {
+      bool is_last = d + 1 == bed->n_disks;
+      bool is_odd = is_last && last == VERSIONS_ODD_SIZE;
+
+      versions->disks[d].is_fixed = is_last && last != VERSIONS_LIKE_OTHERS;
+      versions->disks[d].odd = is_odd ? 16 + (unsigned) random_below (random, BED_BLOCK - 16) : 0;
+    }
   for (unsigned d = 0; d < bed->n_disks; d++)
     init_disk (versions, d);
 }

@@ -14,7 +14,7 @@
  *     .. n_main - 1      in runs; run r belongs to writer r % n_writers
  *     .. n_blocks - 1    the tail: of the writer who truncates; at first beyond the end
  *
- * A disk of odd size keeps its size. Of its tail there is the beginning of one block.
+ * Of the tail of a disk of odd size there is the beginning of one block.
  *
  * After a kill of what wrote, versions_settle() tells from the images which of the writes that were
  * begun have been done.
@@ -27,12 +27,21 @@
 #define VERSIONS_ZERO UINT32_MAX /* in a witness: the block was all zeros */
 #define VERSIONS_MAX_SIZES 20000
 
+/* What may be special with the last disk. */
+typedef enum
+{
+  VERSIONS_LIKE_OTHERS,
+  VERSIONS_FIXED_SIZE, /* as a block device */
+  VERSIONS_ODD_SIZE,
+} VersionsLast;
+
 typedef struct
 {
   _Atomic uint32_t *begun, *done;           /* by block */
   uint64_t *sizes;                          /* the history; an entry is constant once it is begun */
   _Atomic uint32_t sizes_begun, sizes_done; /* index of the newest entry */
   uint32_t *lost; /* by block: no version up to here is begun again; of the owner */
+  bool is_fixed;  /* constant: the size does not change */
   unsigned odd;   /* constant: bytes of the block after the main part; 0: the size is not odd */
 } VersionsDisk;
 
@@ -52,7 +61,7 @@ typedef struct
 
 /* Images with version 0 of each block; writes them. With odd_disk the last disk is one of odd size.
  */
-void versions_init (Versions *versions, Bed *bed, Random *random, bool odd_disk);
+void versions_init (Versions *versions, Bed *bed, Random *random, VersionsLast last);
 void versions_clear (Versions *versions);
 
 /* The blocks, the last one perhaps in part, of a disk of this size; and the bytes that n blocks

@@ -191,14 +191,14 @@ writer_step (Writer *writer)
 {
   unsigned d = (unsigned) random_below (&writer->random, writer->versions->bed->n_disks);
   unsigned percent = (unsigned) random_below (&writer->random, 100);
-  bool is_odd = writer->versions->disks[d].odd != 0;
+  bool is_fixed = writer->versions->disks[d].is_fixed;
   uint64_t n, block = pick_blocks (writer, &n);
 
   if (percent < 15)
     return put_marks (writer);
   if (percent < 25)
     return read_back (writer, d, block, n);
-  if (percent < 28 && writer->index == 0 && !is_odd)
+  if (percent < 28 && writer->index == 0 && !is_fixed)
     return resize (writer, d);
   if (percent < 40 && writer->index == 0)
     return put_in_tail (writer, d);

@@ -99,7 +99,7 @@ main (int argc, char **argv)
   Options options = { .seconds = 10, .seed = g_random_int (), .phase = -1 };
   g_autofree char *made = NULL;
   g_autofree char *qemu_img = g_find_program_in_path ("qemu-img");
-  BedConfig config = { .qemu_img = qemu_img };
+  BedConfig config = { .qemu_img = qemu_img, .program = argv[0] };
   int64_t now, end;
 
   parse (&options, argc, argv);
