@@ -82,6 +82,7 @@ mount_init (Mount *mount, Bed *bed, const char *program, bool with_loop)
 {
   *mount = (Mount){ .bed = bed, .program = program, .loop = -1, .usual_start = 20000 };
   mount->usual_end = mount->usual_start;
+  mount->root = -1;
   for (unsigned d = 0; d < BED_MAX_DISKS; d++)
     mount->live[d] = -1;
   mount->point = g_build_filename (bed->directory, "mnt", NULL);
@@ -188,25 +189,31 @@ kill_all (pid_t spared)
 static void
 open_live (Mount *mount)
 {
+  mount->root = open (mount->point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   for (unsigned d = 0; d < mount->bed->n_disks; d++)
     {
-      g_autofree char *path = g_strdup_printf ("%s/.live/%s", mount->point, mount->bed->names[d]);
+      g_autofree char *path = g_build_filename (".live", mount->bed->names[d], NULL);
 
-      mount->live[d] = open (path, O_RDWR | O_CLOEXEC);
+      mount->live[d] = openat (mount->root, path, O_RDWR | O_CLOEXEC);
       if (mount->live[d] < 0)
         bed_expect (mount->bed, "open of a live disk", -errno, 0);
     }
 }
 
 static void
+close_one (int *fd)
+{
+  if (*fd >= 0)
+    close (*fd);
+  *fd = -1;
+}
+
+static void
 close_live (Mount *mount)
 {
-  for (unsigned d = 0; d < BED_MAX_DISKS; d++)
-    {
-      if (mount->live[d] >= 0)
-        close (mount->live[d]);
-      mount->live[d] = -1;
-    }
+  close_one (&mount->root);
+  for (unsigned d = 0; d < mount->bed->n_disks; d++)
+    close_one (&mount->live[d]);
 }
 
 void

@@ -25,8 +25,10 @@ typedef struct
   int64_t usual_start; /* us that a start and an end take about */
   int64_t usual_end;
 
-  int live[BED_MAX_DISKS]; /* while it is mounted, else -1 */
-  atomic_bool has_ended;   /* from just before a kill or an end on: errors are to be expected */
+  /* while it is mounted, else -1: by the name of the mountpoint one may reach what is below it */
+  int root;
+  int live[BED_MAX_DISKS];
+  atomic_bool has_ended; /* from just before a kill or an end on: errors are to be expected */
 } Mount;
 
 /* The bed's images are there. with_loop: the last disk is to be a loop device if there is one to

@@ -15,42 +15,45 @@
   16 /* the inode number of a directory is the snapshot's id, and this many zeros                  \
       */
 
-static char *
-path_of (const Mount *mount, unsigned n_name)
+#define NAME_SIZE 16
+
+static const char *
+name_of (unsigned n_name, char name[static NAME_SIZE])
 {
-  return g_strdup_printf ("%s/%u", mount->point, n_name);
+  g_snprintf (name, NAME_SIZE, "%u", n_name);
+  return name;
 }
 
 int
 view_make (const Mount *mount, unsigned n_name)
 {
-  g_autofree char *path = path_of (mount, n_name);
+  char name[NAME_SIZE];
 
-  return mkdir (path, 0700) == 0 ? 0 : -errno;
+  return mkdirat (mount->root, name_of (n_name, name), 0700) == 0 ? 0 : -errno;
 }
 
 int
 view_remove (const Mount *mount, unsigned n_name)
 {
-  g_autofree char *path = path_of (mount, n_name);
+  char name[NAME_SIZE];
 
-  return rmdir (path) == 0 ? 0 : -errno;
+  return unlinkat (mount->root, name_of (n_name, name), AT_REMOVEDIR) == 0 ? 0 : -errno;
 }
 
 int
 view_rename (const Mount *mount, unsigned n_from, unsigned n_to)
 {
-  g_autofree char *from = path_of (mount, n_from);
-  g_autofree char *to = path_of (mount, n_to);
+  char from[NAME_SIZE], to[NAME_SIZE];
+  int root = mount->root;
 
-  return rename (from, to) == 0 ? 0 : -errno;
+  return renameat (root, name_of (n_from, from), root, name_of (n_to, to)) == 0 ? 0 : -errno;
 }
 
 GHashTable *
 view_list (const Mount *mount)
 {
   GHashTable *names = g_hash_table_new (NULL, NULL);
-  DIR *directory = opendir (mount->point);
+  DIR *directory = fdopendir (openat (mount->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const struct dirent *entry;
 
   if (directory == NULL)
@@ -84,7 +87,7 @@ view_dup_broken (void *data)
 }
 
 static int
-open_files (View *view, const char *path, int flags)
+open_files (View *view, int flags)
 {
   const Bed *bed = view->mount->bed;
   struct stat st;
@@ -95,9 +98,7 @@ open_files (View *view, const char *path, int flags)
   view->view.created = st.st_mtim;
   for (unsigned d = 0; d < bed->n_disks; d++)
     {
-      g_autofree char *file = g_build_filename (path, bed->names[d], NULL);
-
-      view->files[d] = open (file, flags);
+      view->files[d] = openat (view->directory, bed->names[d], flags);
       if (view->files[d] < 0 || fstat (view->files[d], &st) != 0)
         return -errno;
       view->view.sizes[d] = (uint64_t) st.st_size;
@@ -109,7 +110,7 @@ open_files (View *view, const char *path, int flags)
 int
 view_open (const Mount *mount, unsigned n_name, bool direct, View *out)
 {
-  g_autofree char *path = path_of (mount, n_name);
+  char name[NAME_SIZE];
   int r;
 
   *out = (View){ .mount = mount, .files = { -1, -1, -1 } };
@@ -117,10 +118,10 @@ view_open (const Mount *mount, unsigned n_name, bool direct, View *out)
   out->view.dup_broken = view_dup_broken;
   out->view.data = out;
   out->view.has_ended = &mount->has_ended;
-  out->directory = open (path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  out->directory = openat (mount->root, name_of (n_name, name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (out->directory < 0)
     return -errno;
-  r = open_files (out, path, O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
+  r = open_files (out, O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
   if (r < 0)
     view_close (out);
   return r;
