@@ -820,6 +820,8 @@ START_TEST (test_interrupted_merge)
   store = open_store ();
   ck_assert (exists ("snapshots/000001/snapshot.ini"));
   assert_names (store, _i == 1 ? "2:1:renamed 3:3:wednesday " : "2:1:monday 3:3:wednesday ");
+  ck_assert (exists ("snapshots/000001/a.img.qcow2"));
+  ck_assert (store_remove_superseded (store, NULL));
   ck_assert (!exists ("snapshots/000001"));
   assert_names (store, _i == 1 ? "2:1:renamed 3:3:wednesday " : "2:1:monday 3:3:wednesday ");
   store_free (store);

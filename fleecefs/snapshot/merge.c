@@ -173,28 +173,6 @@ merge_disk (const Merge *merge, unsigned disk)
   return r == 0 ? overlay_settle ((merge->up ? dead : older)->overlay) : r;
 }
 
-/* The backing file of a level's overlays, after the levels have changed. */
-static bool
-relink (Snapshots *set, unsigned index, GError **error) LOCK_REQUIRES (&set->verbs)
-{
-  const Level *level = set->levels->pdata[index];
-
-  for (unsigned d = 0; d < set->n_disks; d++)
-    {
-      const char *format;
-      g_autofree char *name = set_backing (set, index, d, &format);
-      int r;
-
-      if (level->layers[d] == NULL || level->layers[d]->overlay == NULL)
-        continue;
-      r = overlay_set_backing (level->layers[d]->overlay, name, format);
-      if (r < 0)
-        return fail_errno (error, -r, "cannot write the header of an overlay of level %u",
-                           level->number);
-    }
-  return true;
-}
-
 /* The dead level's granules are all in the older one: take it out. */
 static bool
 finish_down (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&set->verbs)
@@ -204,7 +182,7 @@ finish_down (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (
   if (!g_ptr_array_find (set->levels, merge->older, &index))
     return fail (error, EIO, "a merge lost its level");
   take_out (set, merge->dead);
-  if (!relink (set, index, error))
+  if (!set_relink (set, index, error))
     g_warning ("%s", (*error)->message);
   g_clear_error (error);
   discard (set, merge->dead);
@@ -234,7 +212,7 @@ finish_up (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&s
     }
   lock_release (&set->lock);
   take_out (set, merge->older);
-  if (index > 0 && !relink (set, index - 1, error))
+  if (index > 0 && !set_relink (set, index - 1, error))
     g_warning ("%s", (*error)->message);
   g_clear_error (error);
   discard (set, merge->older);

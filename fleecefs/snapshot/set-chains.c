@@ -62,6 +62,27 @@ set_sync_sources (Snapshots *set, GError **error)
   return true;
 }
 
+bool
+set_relink (Snapshots *set, unsigned level_index, GError **error)
+{
+  const Level *level = set->levels->pdata[level_index];
+
+  for (unsigned d = 0; d < set->n_disks; d++)
+    {
+      const char *format;
+      g_autofree char *name = set_backing (set, level_index, d, &format);
+      int r;
+
+      if (level->layers[d] == NULL || level->layers[d]->overlay == NULL)
+        continue;
+      r = overlay_set_backing (level->layers[d]->overlay, name, format);
+      if (r < 0)
+        return fail_errno (error, -r, "cannot write the header of an overlay of level %u",
+                           level->number);
+    }
+  return true;
+}
+
 Chain **
 set_build_chains (Snapshots *set, const Level *fresh)
 {

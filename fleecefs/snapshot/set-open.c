@@ -415,6 +415,17 @@ clear_notes (Snapshots *set)
     }
 }
 
+/* A merge that was killed may have left overlays whose backing file is of a layer that counts no
+ * more. It is removed when none is left, so that at any moment they are chains for QEMU. */
+static bool
+finish_merges (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  for (unsigned i = 0; i < set->levels->len; i++)
+    if (!set_relink (set, i, error))
+      return false;
+  return store_remove_superseded (set->store, error);
+}
+
 bool
 snapshots_start (Snapshots *set, GError **error)
 {
@@ -424,7 +435,7 @@ snapshots_start (Snapshots *set, GError **error)
    * kill in between would make us forget that an image had been changed. */
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
-  ok = !set->durable || make_durable (set, error);
+  ok = finish_merges (set, error) && (!set->durable || make_durable (set, error));
   store_set_durable (set->store, set->durable);
   ok = ok && store_mark_open (set->store, error);
   if (ok && marks_are_written (set))

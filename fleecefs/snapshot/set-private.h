@@ -73,6 +73,9 @@ StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set
 char *set_backing (Snapshots *set, unsigned level_index, unsigned disk, const char **out_format)
     LOCK_REQUIRES (&set->verbs);
 
+/* Writes the backing file of a level's overlays where the levels after it have changed. */
+bool set_relink (Snapshots *set, unsigned level_index, GError **error) LOCK_REQUIRES (&set->verbs);
+
 /* The chains of the set's levels, one for each disk, references. fresh: see
  * level_build_chain(). */
 Chain **set_build_chains (Snapshots *set, const Level *fresh);

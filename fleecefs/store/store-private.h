@@ -22,5 +22,6 @@ struct _Store
   bool was_durable;
 
   Manifest *manifest; /* as on the disk, but for the disks */
+  GArray *superseded; /* uint32_t, layers that the last store_read_records() left out; or NULL */
   uint64_t next;      /* the number that store_next_number() gives next */
 };

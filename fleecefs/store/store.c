@@ -37,6 +37,7 @@ store_free (Store *store)
   dir_close (&store->snapshots_fd);
   dir_close (&store->fd);
   manifest_free (store->manifest);
+  g_clear_pointer (&store->superseded, g_array_unref);
   g_free (store->path);
   g_free (store->snapshots_path);
   g_free (store->boot_id);
@@ -223,11 +224,20 @@ store_read_records (Store *store, GError **error)
 
   if (scan == NULL)
     return NULL;
-  for (guint i = 0; i < scan->superseded->len; i++)
-    if (!layers_remove (store->snapshots_fd, store->snapshots_path,
-                        g_array_index (scan->superseded, uint32_t, i), error))
-      return NULL;
+  g_clear_pointer (&store->superseded, g_array_unref);
+  store->superseded = g_array_ref (scan->superseded);
   return g_steal_pointer (&scan->records);
+}
+
+bool
+store_remove_superseded (Store *store, GError **error)
+{
+  for (guint i = 0; store->superseded != NULL && i < store->superseded->len; i++)
+    if (!layers_remove (store->snapshots_fd, store->snapshots_path,
+                        g_array_index (store->superseded, uint32_t, i), error))
+      return false;
+  g_clear_pointer (&store->superseded, g_array_unref);
+  return true;
 }
 
 bool

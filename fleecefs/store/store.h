@@ -166,9 +166,11 @@ bool store_write_record (Store *store, const StoreRecord *record, bool durable, 
 bool store_remove_record (Store *store, uint32_t layer, GError **error);
 /* Reads all layers, oldest first (StoreRecord *, owned by the array). A damaged record, two
  * of one name, or an image that no disk of the store matches is an error. Of two layers with the
- * same snapshot id (a merge was interrupted just before its last step) the older is removed from
- * the store. */
+ * same snapshot id (a merge was interrupted just before its last step) the older is left out. */
 GPtrArray *store_read_records (Store *store, GError **error);
+/* Removes the layers that store_read_records() left out. To be called before records are changed,
+ * and after the last backing file that was one of their overlays has become another. */
+bool store_remove_superseded (Store *store, GError **error);
 /* Removes a layer: its record first, then its overlays and the directory. A missing one is not an
  * error. EUCLEAN, with nothing removed, when there is something else than files in it. */
 bool store_remove_layer (Store *store, uint32_t layer, GError **error);
