@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -40,7 +42,7 @@ find_loop_device (const struct stat *st)
     {
       g_autofree char *attribute = NULL;
       g_autofree char *backing = NULL;
-      struct stat backing_st;
+      struct statx file;
 
       if (!g_str_has_prefix (name, "loop"))
         continue;
@@ -48,8 +50,10 @@ find_loop_device (const struct stat *st)
       if (!g_file_get_contents (attribute, &backing, NULL, NULL))
         continue;
       g_strchomp (backing);
-      if (stat (backing, &backing_st) == 0 && backing_st.st_dev == st->st_dev
-          && backing_st.st_ino == st->st_ino)
+      /* What the kernel knows without asking: the file may be on a file system that hangs. */
+      if (statx (AT_FDCWD, backing, AT_STATX_DONT_SYNC, STATX_INO, &file) == 0
+          && makedev (file.stx_dev_major, file.stx_dev_minor) == st->st_dev
+          && file.stx_ino == st->st_ino)
         return g_strdup_printf ("/dev/%s", name);
     }
   return NULL;
