@@ -16,8 +16,10 @@ mount_fleecefs a.img hung
 loop_device hung/.live/a.img
 pid=$(daemon_pid hung)
 kill -STOP "$pid" || fail 'no daemon'
-mount_fleecefs b.img mnt
+mount_by "$FLEECEFS" b.img mnt
+status=$?
 kill -CONT "$pid"
+[ "$status" = 0 ] || fail "status $status"
 unmount mnt
 losetup -d "$loop" || fail 'losetup -d'
 unmount hung

@@ -84,3 +84,15 @@ lock_wait (Lock *lock, pthread_cond_t *condition) LOCK_REQUIRES (lock) LOCK_UNCH
 {
   pthread_cond_wait (condition, &lock->mutex);
 }
+
+/* Makes a condition that lock_wait_until() can wait for by CLOCK_MONOTONIC. */
+static inline void
+lock_init_timed (pthread_cond_t *condition)
+{
+  pthread_condattr_t attributes;
+
+  pthread_condattr_init (&attributes);
+  pthread_condattr_setclock (&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init (condition, &attributes);
+  pthread_condattr_destroy (&attributes);
+}

@@ -7,6 +7,12 @@
 
 #include <errno.h>
 
+/* How many levels there may be beyond twice the number of snapshots. */
+#define SPARE_LEVELS 16
+
+/* How long a mkdir waits for one to go. */
+#define ROOM_WAIT_S 1
+
 typedef struct
 {
   Snapshots *set;
@@ -52,6 +58,7 @@ take_out (Snapshots *set, Level *level) LOCK_REQUIRES (&set->verbs)
 {
   lock_acquire (&set->lock);
   g_ptr_array_remove (set->levels, level);
+  pthread_cond_signal (&set->room);
   lock_release (&set->lock);
   set_swap_chains (set);
 }
@@ -262,9 +269,12 @@ wait_for_work (Snapshots *set)
   lock_acquire (&set->lock);
   while (!set->something_died && !set->something_broke && !atomic_load (&set->stop))
     {
+      set->is_working = false;
+      pthread_cond_signal (&set->room);
       PAUSE_POINT ("merge:idle");
       lock_wait (&set->lock, &set->work);
     }
+  set->is_working = true;
   set->something_died = false;
   lock_release (&set->lock);
   return !atomic_load (&set->stop);
@@ -292,6 +302,24 @@ work (void *data)
         }
     }
   return NULL;
+}
+
+int
+merge_make_room (Snapshots *set)
+{
+  unsigned limit = 2 * set->max_snapshots + SPARE_LEVELS;
+  struct timespec end;
+  bool room;
+
+  clock_gettime (CLOCK_MONOTONIC, &end);
+  end.tv_sec += ROOM_WAIT_S;
+  lock_acquire (&set->lock);
+  while (!(room = set->levels->len < limit) && set->has_worker
+         && (set->is_working || set->something_died)
+         && lock_wait_until (&set->lock, &set->room, &end))
+    ;
+  lock_release (&set->lock);
+  return room ? 0 : -EMLINK;
 }
 
 void

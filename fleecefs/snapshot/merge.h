@@ -18,6 +18,12 @@
 
 #include "snapshot/snapshots.h"
 
+/* For a mkdir that is to add a level. Levels of removed snapshots, which are merged or still open,
+ * are limited too, and with them descriptors and memory: when there are as many as there may be
+ * snapshots, and a few more, waits a second at most for the thread to take one away. 0, or
+ * -EMLINK when there is no room. With no lock held. */
+int merge_make_room (Snapshots *set);
+
 /* Starts the thread. */
 void merge_start (Snapshots *set);
 

@@ -225,6 +225,7 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
   lock_init (&set->verbs);
   lock_init (&set->lock);
   pthread_cond_init (&set->work, NULL);
+  lock_init_timed (&set->room);
   return set;
 }
 
@@ -248,6 +249,7 @@ set_free (Snapshots *set)
   g_ptr_array_set_free_func (set->levels, (GDestroyNotify) level_free);
   g_ptr_array_unref (set->levels);
   barrier_free (set->barrier);
+  pthread_cond_destroy (&set->room);
   pthread_cond_destroy (&set->work);
   lock_clear (&set->lock);
   lock_clear (&set->verbs);

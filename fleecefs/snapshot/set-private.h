@@ -56,6 +56,8 @@ struct _Snapshots
   SnapshotsBrokenFunc on_broken; /* set before the thread starts; may be NULL */
   void *on_broken_data;
   pthread_cond_t work;  /* a snapshot died or broke, or stop; with lock */
+  pthread_cond_t room;  /* a level is gone, or the thread is idle; with lock */
+  bool is_working;      /* the thread may yet take levels away; under lock */
   bool something_died;  /* under lock */
   bool something_broke; /* under lock */
   atomic_bool stop;

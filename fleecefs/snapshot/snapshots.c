@@ -2,6 +2,7 @@
 /* The verbs of the set, and how its snapshots are found. */
 #include "base/fail.h"
 #include "base/name.h"
+#include "snapshot/merge.h"
 #include "snapshot/set-private.h"
 
 #include <errno.h>
@@ -126,16 +127,19 @@ snapshots_create (Snapshots *set, const char *name, Snapshot **out)
 {
   g_autoptr (GError) error = NULL;
   Snapshot *snapshot = NULL;
-  int r = name_check (name, NULL);
+  int room, r = name_check (name, NULL);
 
   if (r < 0)
     return r;
+  room = merge_make_room (set);
   lock_acquire (&set->verbs);
   lock_acquire (&set->lock);
   if (g_hash_table_contains (set->by_name, name))
     r = -EEXIST;
   else if (g_hash_table_size (set->by_name) >= set->max_snapshots)
     r = -EMLINK;
+  else
+    r = room;
   lock_release (&set->lock);
   if (r == 0)
     {
