@@ -93,11 +93,14 @@ disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset)
   return source_read (disk->source, buffer, length, offset);
 }
 
-ssize_t
-disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+/* What saves first, and may say no to the write. */
+typedef int SaveFunc (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
+
+static ssize_t
+write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, SaveFunc *save)
 {
   unsigned slot = barrier_enter (disk->barrier);
-  ssize_t r = save_in_time (disk, disk->chain, offset, offset + length);
+  ssize_t r = save (disk, disk->chain, offset, offset + length);
 
   if (r == 0)
     {
@@ -107,6 +110,24 @@ disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
     }
   barrier_leave (disk->barrier, slot);
   return r;
+}
+
+ssize_t
+disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+{
+  return write_section (disk, buffer, length, offset, save_in_time);
+}
+
+static int
+save_nothing (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+{
+  return save_is_needless (disk, chain, offset, end) ? 0 : -EAGAIN;
+}
+
+ssize_t
+disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+{
+  return write_section (disk, buffer, length, offset, save_nothing);
 }
 
 /* Saves a long range step by step, each in a section of its own. A snapshot made

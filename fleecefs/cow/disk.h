@@ -82,6 +82,9 @@ ssize_t disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset);
 /* Writes; a regular file grows when needed. Returns the number of bytes written,
  * short only when the source had an error after some of them. */
 ssize_t disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset);
+/* The same for a write that has nothing to copy and no copy or frozen read to wait for;
+ * else -EAGAIN, with nothing done. So it waits for the source only, and for a freeze. */
+ssize_t disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset);
 /* fallocate(2) with mode 0 or any of FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE;
  * -EOPNOTSUPP for others. */
 int disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length);

@@ -41,6 +41,31 @@ file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
   reply_result (req, -EISDIR);
 }
 
+static const Verbs *
+verbs_of (fuse_req_t req)
+{
+  return fuse_req_userdata (req);
+}
+
+static void
+read_frozen (const LaneRequest *request)
+{
+  snapshot_file_read (request->req, request->size, request->offset, request->fi);
+}
+
+static void
+seek_frozen (const LaneRequest *request)
+{
+  snapshot_file_lseek (request->req, request->offset, request->whence, request->fi);
+}
+
+static void
+write_live (const LaneRequest *request)
+{
+  live_file_write (request->req, tree_live_disk (verbs_tree (request->req), request->number),
+                   request->data, request->size, request->offset);
+}
+
 void
 file_verbs_read (fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
                  struct fuse_file_info *fi)
@@ -50,7 +75,9 @@ file_verbs_read (fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
   if (disk != NULL)
     live_file_read (req, disk, size, offset);
   else if (tree_is_frozen (number))
-    snapshot_file_read (req, size, offset, fi);
+    lane_run (
+        verbs_of (req)->frozen,
+        &(LaneRequest){ .run = read_frozen, .req = req, .size = size, .offset = offset, .fi = fi });
   else
     status_read (req, size, offset, fi);
 }
@@ -62,10 +89,15 @@ file_verbs_write (fuse_req_t req, fuse_ino_t number, const char *buffer, size_t 
   Disk *disk = tree_live_disk (verbs_tree (req), number);
 
   (void) fi;
-  if (disk != NULL)
-    live_file_write (req, disk, buffer, size, offset);
-  else
+  if (disk == NULL)
     reply_result (req, tree_refusal (number));
+  else if (!live_file_write_saved (req, disk, buffer, size, offset))
+    lane_run (verbs_of (req)->copies, &(LaneRequest){ .run = write_live,
+                                                      .req = req,
+                                                      .number = number,
+                                                      .data = buffer,
+                                                      .size = size,
+                                                      .offset = offset });
 }
 
 void
@@ -113,7 +145,9 @@ file_verbs_lseek (fuse_req_t req, fuse_ino_t number, off_t offset, int whence,
   if (disk != NULL)
     live_file_lseek (req, disk, offset, whence);
   else if (tree_is_frozen (number))
-    snapshot_file_lseek (req, offset, whence, fi);
+    lane_run (verbs_of (req)->frozen,
+              &(LaneRequest){
+                  .run = seek_frozen, .req = req, .offset = offset, .whence = whence, .fi = fi });
   else
     reply_result (req, -EINVAL); /* the status file: nothing to find */
 }

@@ -35,6 +35,17 @@ live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, of
     reply_written (req, disk_write (disk, buffer, size, (uint64_t) offset));
 }
 
+bool
+live_file_write_saved (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset)
+{
+  ssize_t r = offset < 0 ? -EINVAL : disk_write_saved (disk, buffer, size, (uint64_t) offset);
+
+  if (r == -EAGAIN)
+    return false;
+  reply_written (req, r);
+  return true;
+}
+
 void
 live_file_fsync (fuse_req_t req, Disk *disk, bool data_only)
 {

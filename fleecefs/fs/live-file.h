@@ -17,6 +17,10 @@ void live_file_open (fuse_req_t req, struct fuse_file_info *fi);
 void live_file_read (fuse_req_t req, Disk *disk, size_t size, off_t offset);
 void live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset);
 
+/* The same for a write that has nothing to copy or to wait for; else false, with no reply. */
+bool live_file_write_saved (fuse_req_t req, Disk *disk, const char *buffer, size_t size,
+                            off_t offset);
+
 /* fsync and fdatasync. */
 void live_file_fsync (fuse_req_t req, Disk *disk, bool data_only);
 

@@ -37,6 +37,13 @@ session_check_device (GError **error)
   return fail_errno (error, errno, "cannot look at " DEVICE);
 }
 
+/* Two lanes that are full leave a quarter of the threads. */
+static unsigned
+lane_limit (unsigned threads)
+{
+  return MAX (threads * 3 / 8, 1);
+}
+
 Session *
 session_new (Options *options, GError **error)
 {
@@ -46,6 +53,8 @@ session_new (Options *options, GError **error)
 
   session->verbs.threads = options->threads;
   session->verbs.max_read = options->max_read;
+  session->verbs.copies = lane_new (lane_limit (options->threads));
+  session->verbs.frozen = lane_new (lane_limit (options->threads));
   capture_begin (&capture);
   session->fuse = fuse_session_new (&options->fuse, &verbs_operations, sizeof verbs_operations,
                                     &session->verbs);
@@ -71,6 +80,8 @@ session_free (Session *session)
     fuse_remove_signal_handlers (session->fuse);
   if (session->fuse != NULL)
     fuse_session_destroy (session->fuse);
+  lane_free (session->verbs.copies);
+  lane_free (session->verbs.frozen);
   g_free (session);
 }
 

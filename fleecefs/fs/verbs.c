@@ -20,6 +20,9 @@
 #define RENAME_NOREPLACE (1 << 0) /* linux/fs.h; not in every C library */
 #endif
 
+/* Requests that the kernel may have under way in the background. */
+#define BACKGROUND 512
+
 Tree *
 verbs_tree (fuse_req_t req)
 {
@@ -50,8 +53,11 @@ handle_init (void *user_data, struct fuse_conn_info *conn)
   conn->max_read = verbs->max_read;
   conn->max_readahead = READ_AHEAD; /* the mount's own, if it is less */
 
-  /* The kernel's own limit, 12, would leave threads idle under a deep queue. */
-  conn->max_background = background;
+  /* Reads ahead in snapshots and asynchronous I/O of guests count alike: when as many as the limit
+   * are under way, guests wait in the kernel. So hung readers must not come up to it;
+   * the threshold is where the kernel reads ahead no further. The kernel's own limit,
+   * 12, would also leave threads idle under a deep queue. */
+  conn->max_background = MAX (BACKGROUND, background);
   conn->congestion_threshold = background - background / 4;
 }
 

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "fs/lane.h"
 #include "fs/tree.h"
 
 /* The user data of the session. Filled in before the first request is read. */
@@ -17,6 +18,8 @@ typedef struct
   Tree *tree;
   unsigned threads;  /* of the loop */
   unsigned max_read; /* of the mount option, 0: none; init must say the same */
+  Lane *copies;      /* writes that have to copy first */
+  Lane *frozen;      /* reads and seeks of snapshots */
 } Verbs;
 
 /* The handlers, for fuse_session_new() with a Verbs as user data. */
