@@ -15,6 +15,7 @@
 #include "test-util.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -531,6 +532,36 @@ START_TEST (test_merge_waits_for_writers)
 }
 END_TEST
 
+/* A write that may not wait does nothing while a granule is not saved, and while it is saved
+ * and a reader that began before still reads it at the source. */
+START_TEST (test_saved_write_does_not_wait)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = WRITE_DATA;
+  pthread_t reader, writer;
+  char bytes[GRANULE];
+
+  memset (bytes, NEW, sizeof bytes);
+  mkdir_ ("oldest");
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), -EAGAIN);
+  assert_snapshot_is_old ("oldest");
+
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+  pause_watch ("tracker:wait");
+  writer = start (change, &write);
+  pause_wait_reached ("tracker:wait"); /* it is saved */
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), -EAGAIN);
+  pause_release ("reader:registered");
+  join (reader);
+  join (writer);
+  assert_frozen (&read);
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), GRANULE);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
 static Suite *
 race_suite (void)
 {
@@ -552,6 +583,7 @@ race_suite (void)
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
+    { "saved-write", test_saved_write_does_not_wait, 1 },
   };
   Suite *suite = suite_create ("race");
 
