@@ -74,5 +74,13 @@ mutant 'copies go on into the level that a merge takes away' write-at-the-end-of
     snapshot/merge.c 's/set->merging_into = [^;]*\? older : NULL;/set->merging_into = NULL;/'
 mutant 'a merge does not drain the writers' merge-waits snapshot/set-chains.c \
     's/(set_swap_chains \(Snapshots \*set\)\n.*?)  barrier_close \(set->barrier\);(.*?)  barrier_open \(set->barrier\);/$1$2/s'
+mutant 'a frozen read does not look again whether its snapshot is broken' break-while-reading \
+    cow/frozen.c 's/bool broken = layer_is_broken \(frozen->layer\);/bool broken = false;/'
+mutant 'a copy that failed breaks nothing' break-before-the-write cow/save.c \
+    's/if \(chain_break \([^;]*?\)\)\n/if (fault == LAYER_INTACT \&\& r == 0)\n/'
+mutant 'a break does not stand in the overlay when the guest writes' break-before-the-write \
+    cow/save.c 's/    chain_record_break \(save->chain\);/    (void) 0;/'
+mutant 'a break is told after the merge' break-during-a-merge snapshot/merge.c \
+    's/if \(broken_has_note \(merge->set\)\)/if (0)/'
 
 [ "$n_bad" -eq 0 ]

@@ -18,8 +18,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define GRANULE 4096
 #define DISK_SIZE (256 * 1024)
@@ -32,6 +35,14 @@
 static Snapshots *set;
 
 static void
+note_told (Snapshot *snapshot, void *data)
+{
+  (void) snapshot;
+  (void) data;
+  pause_point ("test:told");
+}
+
+static void
 open_set (void)
 {
   g_autoptr (GError) error = NULL;
@@ -42,6 +53,8 @@ open_set (void)
   memset (bytes, OLD, DISK_SIZE);
   ck_assert (g_file_set_contents (image.path, bytes, DISK_SIZE, NULL));
   set = snapshots_open (&config, &image, 1, &error);
+  if (set != NULL)
+    snapshots_set_broken_func (set, note_told, NULL);
   ck_assert_msg (set != NULL && snapshots_start (set, &error), "%s", error ? error->message : "");
 }
 
@@ -562,6 +575,108 @@ START_TEST (test_saved_write_does_not_wait)
 }
 END_TEST
 
+/* --- while a snapshot breaks --- */
+
+#define OVERLAY "vm.img.fleece/snapshots/000001/vm.img.qcow2"
+#define HEADER_FEATURES 79 /* the byte of the incompatible features that has the bit */
+#define HEADER_CORRUPT 2
+
+/* No file can become longer than the first overlay is; the source is shorter. */
+static void
+store_fails (void)
+{
+  g_autoptr (Chain) chain = disk_chain (snapshots_disk (set, 0));
+  rlim_t end = (rlim_t) lseek (overlay_fd (chain->layers[0]->overlay), 0, SEEK_END);
+
+  ck_assert_uint_gt (end, DISK_SIZE);
+  signal (SIGXFSZ, SIG_IGN);
+  ck_assert_int_eq (setrlimit (RLIMIT_FSIZE, &(struct rlimit){ end, RLIM_INFINITY }), 0);
+}
+
+static void
+store_works (void)
+{
+  setrlimit (RLIMIT_FSIZE, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY });
+}
+
+static void
+assert_no_bytes (const char *name)
+{
+  Read read = { .snapshot = name };
+
+  read_place (&read);
+  ck_assert_int_eq (read.n, -EIO);
+}
+
+/* A read is at the source when its snapshot breaks elsewhere. Nothing has to be saved any more, so
+ * nobody waits for the read, and it gets new bytes. It must not return them. */
+START_TEST (test_break_while_reading)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i;
+  pthread_t reader;
+
+  make_snapshots (1);
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+  store_fails ();
+  overwrite (0, 1);
+  store_works ();
+  change (&write);
+  pause_release ("reader:registered");
+  join (reader);
+  ck_assert_int_eq (read.n, -EIO);
+}
+END_TEST
+
+/* The guest's write is about to overwrite what could not be saved. From here on, and also if this
+ * process were killed here, the snapshot is broken. */
+START_TEST (test_break_before_the_write)
+{
+  Write write = _i;
+  pthread_t writer;
+  g_autofree uint8_t *header = NULL;
+  size_t length;
+
+  make_snapshots (1);
+  store_fails ();
+  pause_arm ("writer:before-source");
+  writer = start (change, &write);
+  pause_wait_reached ("writer:before-source");
+  store_works ();
+  header = test_load (test_path (OVERLAY), &length);
+  assert_no_bytes ("oldest");
+  pause_release ("writer:before-source");
+  join (writer);
+  assert_no_bytes ("oldest");
+  ck_assert_int_eq (header[HEADER_FEATURES] & HEADER_CORRUPT, HEADER_CORRUPT);
+}
+END_TEST
+
+/* A snapshot breaks while the background thread is in a merge, between two steps of it: that is
+ * told before the next step. */
+START_TEST (test_break_during_a_merge)
+{
+  prepare_merge (_i == 1);
+  pause_arm ("merge:step");
+  ck_assert_int_eq (snapshots_remove (set, "newest"), 0);
+  pause_wait_reached ("merge:step");
+  store_fails ();
+  change (&(Write){ WRITE_DATA });
+  store_works ();
+
+  pause_watch ("test:told");
+  pause_arm ("merge:copied");
+  pause_release ("merge:step");
+  ck_assert_str_eq (pause_wait_either ("test:told", "merge:copied"), "test:told");
+  pause_release ("test:told");
+  pause_wait_reached ("merge:copied");
+  pause_release ("merge:copied");
+  assert_no_bytes ("oldest");
+}
+END_TEST
+
 static Suite *
 race_suite (void)
 {
@@ -583,7 +698,13 @@ race_suite (void)
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
+<<<<<<< HEAD
     { "saved-write", test_saved_write_does_not_wait, 1 },
+=======
+    { "break-while-reading", test_break_while_reading, N_WRITES },
+    { "break-before-the-write", test_break_before_the_write, N_WRITES },
+    { "break-during-a-merge", test_break_during_a_merge, 2 },
+>>>>>>> ec40064 (tests: races of snapshots that break)
   };
   Suite *suite = suite_create ("race");
 
