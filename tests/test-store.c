@@ -579,8 +579,8 @@ START_TEST (test_record_round_trip)
   ck_assert (store_create_layer (store, 5, NULL));
   record = make_record (5, 4, name);
   g_ptr_array_add (record->images, store_image_new (name, 77, 78));
+  ((StoreImage *) record->images->pdata[2])->broken = g_strdup (name);
   copy = store_record_copy (record);
-  copy->broken = g_strdup (name);
   ck_assert (store_write_record (store, record, true, NULL));
   ck_assert (store_write_record (store, copy, false, NULL));
   store_free (store);
@@ -593,7 +593,6 @@ START_TEST (test_record_round_trip)
   ck_assert_uint_eq (back->layer, 5);
   ck_assert_uint_eq (back->id, 4);
   ck_assert_str_eq (back->name, name);
-  ck_assert_str_eq (back->broken, name);
   ck_assert_int_eq (back->created, record->created);
   ck_assert_uint_eq (back->images->len, 3);
   image = back->images->pdata[1];
@@ -603,6 +602,9 @@ START_TEST (test_record_round_trip)
   image = back->images->pdata[2];
   ck_assert_str_eq (image->disk, name);
   ck_assert_uint_eq (image->size, 77);
+  ck_assert_str_eq (image->broken, name);
+  image = back->images->pdata[0];
+  ck_assert_ptr_null (image->broken);
   store_free (store);
 }
 END_TEST
@@ -656,6 +658,14 @@ START_TEST (test_disk_limits)
 }
 END_TEST
 
+static const char *
+reason_of (const GPtrArray *records)
+{
+  const StoreRecord *record = records->pdata[0];
+
+  return ((const StoreImage *) record->images->pdata[0])->broken;
+}
+
 /* Why a snapshot is broken is shown in lists and logs: it is one line, also when another hand
  * wrote it, and comes back as it was saved. */
 START_TEST (test_reason)
@@ -671,17 +681,17 @@ START_TEST (test_reason)
   g_autoptr (StoreRecord) record = make_record (1, 1, "monday");
   g_autoptr (GPtrArray) records = NULL;
 
-  record->broken = g_strdup (reasons[_i][0]);
+  ((StoreImage *) record->images->pdata[0])->broken = g_strdup (reasons[_i][0]);
   ck_assert (store_write_record (store, record, true, NULL));
   records = store_read_records (store, NULL);
-  ck_assert_str_eq (((StoreRecord *) records->pdata[0])->broken, reasons[_i][1]);
+  ck_assert_str_eq (reason_of (records), reasons[_i][1]);
   g_clear_pointer (&records, g_ptr_array_unref);
 
   if (_i == 1) /* the same by another hand */
-    set_value ("snapshots/000001/snapshot.ini", "snapshot", "broken",
+    set_value ("snapshots/000001/snapshot.ini", "disk 1", "broken",
                "x\\n  tuesday  ok\\t\033[31m\xc2\x85");
   records = store_read_records (store, NULL);
-  ck_assert_str_eq (((StoreRecord *) records->pdata[0])->broken, reasons[_i][1]);
+  ck_assert_str_eq (reason_of (records), reasons[_i][1]);
   store_free (store);
 }
 END_TEST
@@ -950,11 +960,11 @@ static const struct
   { RECORD, "snapshot", "name", "\xc3" },
   { RECORD, "snapshot", "name", LONG_NAME },
   { RECORD, "snapshot", "created", "now" },
-  { RECORD, "snapshot", "broken", "\xff" },
   { RECORD, "disk 1", "name", "../a.img" },
   { RECORD, "disk 1", "size", "-1" },
   { RECORD, "disk 1", "size", "9223372036854775808" },
   { RECORD, "disk 1", "mtime", "" },
+  { RECORD, "disk 1", "broken", "\xff" },
 };
 
 START_TEST (test_bad_value)

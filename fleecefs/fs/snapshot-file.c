@@ -26,9 +26,9 @@ handle_free (Handle *handle)
 }
 
 static bool
-is_broken (Snapshot *snapshot)
+is_broken (const TreeNode *node)
 {
-  g_autofree char *reason = snapshot_dup_broken (snapshot);
+  g_autofree char *reason = snapshot_dup_disk_broken (node->snapshot, node->disk);
 
   return reason != NULL;
 }
@@ -43,6 +43,11 @@ snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info 
       reply_result (req, -EROFS);
       return;
     }
+  if (is_broken (node))
+    {
+      reply_result (req, -EIO);
+      return;
+    }
   handle = g_try_new (Handle, 1);
   if (handle == NULL)
     {
@@ -51,7 +56,7 @@ snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info 
     }
   *handle = (Handle){ .snapshot = snapshot_ref (node->snapshot), .disk = node->disk };
   fi->fh = (uintptr_t) handle;
-  fi->keep_cache = !is_broken (node->snapshot);
+  fi->keep_cache = 1;                /* when it breaks, session_drop_pages() */
   if (fuse_reply_open (req, fi) < 0) /* then no release will come */
     handle_free (handle);
 }

@@ -20,7 +20,8 @@ dup_state (const Tree *tree, fuse_ino_t number, char **out)
     return result;
   if (node.snapshot == NULL)
     return -ENODATA;
-  broken = snapshot_dup_broken (node.snapshot);
+  broken = node.kind == TREE_SNAPSHOT_DIR ? snapshot_dup_broken (node.snapshot)
+                                          : snapshot_dup_disk_broken (node.snapshot, node.disk);
   *out = broken != NULL ? g_strconcat ("broken: ", broken, NULL) : g_strdup ("ok");
   return 0;
 }

@@ -42,6 +42,8 @@ static bool
 write_level (Snapshots *set, Level *level, unsigned n_broken) LOCK_REQUIRES (&set->verbs)
 {
   g_autoptr (StoreRecord) record = set_record (set, level);
+  g_autofree char *broken = NULL;
+  g_autoptr (Snapshot) snapshot = NULL;
   g_autoptr (GError) error = NULL;
 
   for (unsigned d = 0; d < set->n_disks; d++) /* in place, for the record may not fit */
@@ -49,8 +51,10 @@ write_level (Snapshots *set, Level *level, unsigned n_broken) LOCK_REQUIRES (&se
       layer_record_break (level->layers[d]);
   if (record->name == NULL) /* there is nothing of a snapshot to write */
     return true;
+  snapshot = ref_snapshot (set, level);
+  broken = snapshot_dup_broken (snapshot);
   if (level->n_broken_logged < n_broken)
-    g_warning ("snapshot '%s' is broken: %s", record->name, record->broken);
+    g_warning ("snapshot '%s' is broken: %s", record->name, broken);
   level->n_broken_logged = n_broken;
   if (store_write_record (set->store, record, true, &error))
     return true;

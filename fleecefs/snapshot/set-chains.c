@@ -3,6 +3,22 @@
 #include "base/fail.h"
 #include "snapshot/set-private.h"
 
+#include <string.h>
+
+static void
+note_broken (Snapshots *set, Snapshot *snapshot, StoreRecord *record)
+{
+  for (unsigned d = 0, i = 0; d < set->n_disks && i < record->images->len; d++)
+    {
+      StoreImage *image = record->images->pdata[i];
+
+      if (strcmp (image->disk, set->names[d]) != 0)
+        continue; /* the disk came later */
+      image->broken = snapshot_dup_disk_broken (snapshot, d);
+      i++;
+    }
+}
+
 StoreRecord *
 set_record (Snapshots *set, const Level *level)
 {
@@ -27,7 +43,7 @@ set_record (Snapshots *set, const Level *level)
                            level->snapshot != NULL ? level->snapshot->images[i].mtime : 0));
   lock_release (&set->lock);
   if (snapshot != NULL) /* stays, for it can lose its name only under verbs */
-    record->broken = snapshot_dup_broken (snapshot);
+    note_broken (set, snapshot, record);
   return record;
 }
 

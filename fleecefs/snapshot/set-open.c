@@ -116,8 +116,8 @@ break_one (Level *level, unsigned disk, const char *damage)
   if (level->layers[disk] == NULL || layer_is_broken (level->layers[disk]))
     return;
   layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
-  if (level->snapshot != NULL && level->snapshot->broken_before == NULL)
-    level->snapshot->broken_before = g_strdup (damage);
+  if (level->snapshot != NULL && level->snapshot->images[disk].broken_before == NULL)
+    level->snapshot->images[disk].broken_before = g_strdup (damage);
 }
 
 /* Breaks the snapshots of the levels up to this one: they read through it. */
@@ -147,16 +147,17 @@ open_level (Snapshots *set, const StoreRecord *record, GError **error)
                      "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
                      store_path (set->store), image->disk);
       level->layers[disk] = open_layer (set, record, image, &damage);
-      if (record->broken != NULL)
-        layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+      if (image->broken != NULL)
+        {
+          layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
+          level->n_broken_written = ++level->n_broken_logged;
+        }
       else if (level->layers[disk]->overlay != NULL
                && overlay_is_marked_broken (level->layers[disk]->overlay))
         break_one (level, (unsigned) disk, "old blocks could not be kept while it was mounted");
       if (damage != NULL)
         break_levels (set, set->levels->len, (unsigned) disk, damage);
     }
-  if (record->broken != NULL)
-    level->n_broken_written = level->n_broken_logged = level_n_broken (level);
   return true;
 }
 
@@ -237,11 +238,7 @@ set_free (Snapshots *set)
 
   g_hash_table_iter_init (&iter, set->by_id);
   while (g_hash_table_iter_next (&iter, NULL, &snapshot))
-    {
-      g_free (((Snapshot *) snapshot)->name);
-      g_free (((Snapshot *) snapshot)->broken_before);
-      g_free (snapshot);
-    }
+    snapshot_free (snapshot);
   g_hash_table_unref (set->by_id);
   g_hash_table_unref (set->by_name);
   for (unsigned i = 0; i < set->n_disks; i++)

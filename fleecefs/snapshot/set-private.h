@@ -13,7 +13,6 @@ struct _Snapshot
   Snapshots *set;
   uint32_t id;
   int64_t created;
-  char *broken_before; /* why it was broken when the set was opened, or NULL */
 
   /* under the set's lock */
   char *name;      /* NULL: removed */
@@ -26,6 +25,7 @@ struct _Snapshot
     bool present;
     uint64_t size;
     int64_t mtime;
+    char *broken_before; /* why it was broken when the set was opened, or NULL */
   } images[];
 };
 
@@ -63,9 +63,10 @@ struct _Snapshots
   atomic_bool stop;
 };
 
-/* A snapshot of the level with n_refs references, entered in the set's tables; takes over
- * name and broken_before. */
+/* A snapshot of the level with n_refs references, entered in the set's tables. */
 Snapshot *snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned n_refs);
+/* Frees it; it is in no table any more. */
+void snapshot_free (Snapshot *snapshot);
 
 /* The record of a level as it is now. */
 StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set->verbs);

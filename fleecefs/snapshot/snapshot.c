@@ -21,7 +21,6 @@ snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned 
   snapshot->set = set;
   snapshot->id = record->id;
   snapshot->created = record->created;
-  snapshot->broken_before = g_strdup (record->broken);
   snapshot->name = g_strdup (record->name);
   snapshot->n_refs = n_refs;
   snapshot->level = level;
@@ -35,6 +34,7 @@ snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned 
             snapshot->images[d].present = true;
             snapshot->images[d].size = image->size;
             snapshot->images[d].mtime = image->mtime;
+            snapshot->images[d].broken_before = g_strdup (image->broken);
           }
     }
 
@@ -44,6 +44,15 @@ snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned 
   g_hash_table_insert (set->by_id, GUINT_TO_POINTER (snapshot->id), snapshot);
   lock_release (&set->lock);
   return snapshot;
+}
+
+void
+snapshot_free (Snapshot *snapshot)
+{
+  for (unsigned i = 0; i < snapshot->set->n_disks; i++)
+    g_free (snapshot->images[i].broken_before);
+  g_free (snapshot->name);
+  g_free (snapshot);
 }
 
 Snapshot *
@@ -72,10 +81,7 @@ snapshot_unref (Snapshot *snapshot)
     }
   lock_release (&set->lock);
   if (last)
-    {
-      g_free (snapshot->broken_before);
-      g_free (snapshot);
-    }
+    snapshot_free (snapshot);
 }
 
 uint32_t
@@ -131,25 +137,33 @@ ref_layer (Snapshot *snapshot, unsigned disk)
 }
 
 char *
+snapshot_dup_disk_broken (Snapshot *snapshot, unsigned disk)
+{
+  g_autoptr (Layer) layer = ref_layer (snapshot, disk);
+
+  if (!layer_is_broken (layer))
+    return NULL;
+  return snapshot->images[disk].broken_before != NULL
+             ? g_strdup (snapshot->images[disk].broken_before)
+             : layer_dup_fault (layer);
+}
+
+char *
 snapshot_dup_broken (Snapshot *snapshot)
 {
   Snapshots *set = snapshot->set;
+  g_autoptr (GString) text = g_string_new (NULL);
 
   for (unsigned i = 0; i < set->n_disks; i++)
     {
-      g_autoptr (Layer) layer = NULL;
-      g_autofree char *fault = NULL;
+      g_autofree char *reason
+          = snapshot_has_disk (snapshot, i) ? snapshot_dup_disk_broken (snapshot, i) : NULL;
 
-      if (!snapshot->images[i].present)
-        continue;
-      layer = ref_layer (snapshot, i);
-      fault = layer_dup_fault (layer);
-      if (fault != NULL)
-        return snapshot->broken_before != NULL
-                   ? g_strdup (snapshot->broken_before)
-                   : g_strdup_printf ("disk '%s': %s", set->names[i], fault);
+      if (reason != NULL)
+        g_string_append_printf (text, "%sdisk '%s': %s", text->len > 0 ? "; " : "", set->names[i],
+                                reason);
     }
-  return NULL;
+  return text->len > 0 ? g_string_free (g_steal_pointer (&text), FALSE) : NULL;
 }
 
 /* When a merge has just put another layer in the place of ours, the level that we

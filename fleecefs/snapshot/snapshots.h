@@ -112,7 +112,7 @@ uint32_t snapshot_id (const Snapshot *snapshot);
 char *snapshot_dup_name (Snapshot *snapshot);
 /* The moment of the freeze. */
 struct timespec snapshot_created (const Snapshot *snapshot);
-/* Why it is broken, as a new string, or NULL when it is right. */
+/* Which disks of it are broken and why, as a new string, or NULL when it is right. */
 char *snapshot_dup_broken (Snapshot *snapshot);
 
 /* One disk of the snapshot. has_disk: false for a disk that was added later; the
@@ -120,6 +120,8 @@ char *snapshot_dup_broken (Snapshot *snapshot);
 bool snapshot_has_disk (const Snapshot *snapshot, unsigned disk);
 uint64_t snapshot_size (const Snapshot *snapshot, unsigned disk);
 struct timespec snapshot_mtime (const Snapshot *snapshot, unsigned disk);
+/* Why this disk of it is broken, as a new string, or NULL. */
+char *snapshot_dup_disk_broken (Snapshot *snapshot, unsigned disk);
 
 /* Reads the frozen bytes. Returns the number of bytes, short only at the end of
  * the file, or -errno: -EIO when the snapshot is or became broken. */

@@ -19,6 +19,7 @@ image_free (gpointer data)
   StoreImage *image = data;
 
   g_free (image->disk);
+  g_free (image->broken);
   g_free (image);
 }
 
@@ -48,7 +49,6 @@ store_record_free (StoreRecord *record)
   if (record == NULL)
     return;
   g_free (record->name);
-  g_free (record->broken);
   if (record->images != NULL)
     {
       /* The array may be the caller's, made without a free function. */
@@ -67,12 +67,14 @@ store_record_copy (const StoreRecord *record)
   copy->id = record->id;
   copy->name = g_strdup (record->name);
   copy->created = record->created;
-  copy->broken = g_strdup (record->broken);
   for (guint i = 0; i < record->images->len; i++)
     {
       const StoreImage *image = record->images->pdata[i];
 
-      g_ptr_array_add (copy->images, store_image_new (image->disk, image->size, image->mtime));
+      StoreImage *image_copy = store_image_new (image->disk, image->size, image->mtime);
+
+      image_copy->broken = g_strdup (image->broken);
+      g_ptr_array_add (copy->images, image_copy);
     }
   return copy;
 }
@@ -144,12 +146,6 @@ to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
       g_key_file_set_string (keys, GROUP, "name", record->name);
     }
   g_key_file_set_int64 (keys, GROUP, "created", record->created);
-  if (record->broken != NULL)
-    {
-      g_autofree char *broken = readable_reason (record->broken);
-
-      g_key_file_set_string (keys, GROUP, "broken", broken);
-    }
   for (guint i = 0; i < record->images->len; i++)
     {
       const StoreImage *image = record->images->pdata[i];
@@ -159,6 +155,12 @@ to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
       g_key_file_set_string (keys, group, "name", image->disk);
       g_key_file_set_uint64 (keys, group, "size", image->size);
       g_key_file_set_int64 (keys, group, "mtime", image->mtime);
+      if (image->broken != NULL)
+        {
+          g_autofree char *broken = readable_reason (image->broken);
+
+          g_key_file_set_string (keys, group, "broken", broken);
+        }
     }
   return file;
 }
@@ -190,6 +192,14 @@ load_image (StoreRecord *record, const Keyfile *file, const char *group, uint32_
                  number, name);
   image = store_image_new (name, 0, 0);
   g_ptr_array_add (record->images, image);
+  if (keyfile_has (file, group, "broken"))
+    {
+      g_autofree char *reason = keyfile_get_text (file, group, "broken", error);
+
+      if (reason == NULL)
+        return false;
+      image->broken = readable_reason (reason);
+    }
   return keyfile_get_unsigned (file, group, "size", 0, INT64_MAX, &image->size, error)
          && keyfile_get_signed (file, group, "mtime", &image->mtime, error);
 }
@@ -225,14 +235,6 @@ load_snapshot (StoreRecord *record, const Keyfile *file, GError **error)
       record->name = manifest_get_name (file, GROUP, error);
       if (record->name == NULL)
         return false;
-    }
-  if (keyfile_has (file, GROUP, "broken"))
-    {
-      g_autofree char *reason = keyfile_get_text (file, GROUP, "broken", error);
-
-      if (reason == NULL)
-        return false;
-      record->broken = readable_reason (reason);
     }
   return keyfile_get_signed (file, GROUP, "created", &record->created, error);
 }

@@ -5,12 +5,12 @@
  *     id=1
  *     name=monday           id and name are absent from a layer without a snapshot
  *     created=...           ns since the epoch
- *     broken=why            absent when it is right; one line of text
  *
  *     [disk 1]              number of the disk in fleecefs.ini
  *     name=vm1.img
  *     size=1073741824       bytes
  *     mtime=...             ns since the epoch
+ *     broken=why            absent when it is right; one line of text
  *
  *     [end]                 the last line, see keyfile.h
  */

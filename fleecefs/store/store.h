@@ -58,6 +58,7 @@ typedef struct
   char *disk;    /* StoreDisk.name */
   uint64_t size; /* bytes at the freeze */
   int64_t mtime; /* write time of the disk at the freeze, ns */
+  char *broken;  /* why it is broken, or NULL */
 } StoreImage;
 
 /* The record in a layer's snapshot.ini. */
@@ -67,7 +68,6 @@ typedef struct
   uint32_t id;       /* of the snapshot; 0: a layer without one */
   char *name;        /* NULL: a layer without a snapshot */
   int64_t created;   /* moment of the freeze, ns since the epoch */
-  char *broken;      /* why it is broken, or NULL */
   GPtrArray *images; /* StoreImage *, one for each disk that the layer has an overlay of */
 } StoreRecord;
 
@@ -77,7 +77,7 @@ StoreRecord *store_record_new (void);
 void store_record_free (StoreRecord *record);
 /* A deep copy. */
 StoreRecord *store_record_copy (const StoreRecord *record);
-/* A new image entry of a record; the name is copied. */
+/* A new image entry of a record, which is right; the name is copied. */
 StoreImage *store_image_new (const char *disk, uint64_t size, int64_t mtime);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (StoreRecord, store_record_free)
 
