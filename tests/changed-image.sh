@@ -101,3 +101,114 @@ mount_fleecefs img mnt
 [[ $(state mnt/old/img) = broken:* ]] || fail "without its record the state is '$(state mnt/old/img)'"
 cat mnt/old/img >output 2>/dev/null && fail 'without its record it can be read'
 unmount mnt
+
+# What was in the place of the image, with its size and its time, is another file.
+new_store () {
+	rm -rf img img.fleece
+	noise 1000003 >img
+	mount_fleecefs img mnt
+	mkdir mnt/old || fail 'mkdir'
+	patch mnt/.live/img 5000 100000
+}
+
+# expect_why FILE WORDS: broken, for that reason, and no bytes.
+expect_why () {
+	[[ $(state "$1") = "broken: "*"$2"* ]] || fail "$1 is '$(state "$1")', not: $2"
+	cat "$1" >output 2>/dev/null && fail "$1 is broken and can be read"
+	[ ! -s output ] || fail "$1 is broken and gives bytes"
+}
+
+new_store
+unmount mnt
+cp -p img copy
+mv copy img
+mount_fleecefs img mnt
+expect_why mnt/old/img 'another file'
+unmount mnt
+
+# Renamed it is the same.
+new_store
+cp img truth
+mkdir mnt/x
+unmount mnt
+mv img elsewhere
+mv elsewhere img
+mount_fleecefs img mnt
+frozen mnt/x/img truth
+unmount mnt
+
+# After a kill as well. Without a change the snapshots are right.
+kill_daemon () {
+	kill -9 "$(daemon_pid mnt)"
+	unmount mnt
+}
+
+new_store
+cp mnt/.live/img truth
+mkdir mnt/x
+kill_daemon
+mount_fleecefs img mnt
+frozen mnt/x/img truth
+kill_daemon
+noise 1000003 >new
+mv new img
+mount_fleecefs img mnt
+expect_why mnt/old/img 'another file'
+expect_why mnt/x/img 'another file'
+unmount mnt
+
+# Cut off after a kill: what has saved its end is right, and nobody gets the zeros that a guest's
+# write makes of the rest.
+new_store
+cp mnt/.live/img truth
+mkdir mnt/x
+patch mnt/.live/img 0 1000003
+mkdir mnt/y
+kill_daemon
+truncate -s 500000 img
+mount_fleecefs img mnt
+expect_why mnt/y/img 'shorter'
+frozen mnt/x/img truth
+truncate -s 1000003 mnt/.live/img
+expect_why mnt/y/img 'shorter'
+unmount mnt
+
+# Block devices: another file behind the same name, or a write.
+[ "$(id -u)" = 0 ] || exit 0
+noise 1048576 >one
+noise 1048576 >two
+loop_device one
+for how in nothing attach write kill-attach; do
+	rm -rf store
+	mount_fleecefs -o store=store "$loop" mnt
+	cp "mnt/.live/${loop##*/}" truth
+	mkdir mnt/a
+	patch "mnt/.live/${loop##*/}" 0 4096
+	if [ $how = kill-attach ]; then
+		kill_daemon
+	else
+		unmount mnt
+	fi
+	case $how in
+	*attach)
+		losetup -d "$loop"
+		losetup "$loop" two || fail 'cannot attach the device again'
+		;;
+	write)
+		patch "$loop" 8192 4096 direct
+		;;
+	esac
+	mount_fleecefs -o store=store "$loop" mnt
+	case $how in
+	nothing)
+		frozen "mnt/a/${loop##*/}" truth
+		;;
+	write)
+		expect_why "mnt/a/${loop##*/}" 'written'
+		;;
+	*)
+		expect_why "mnt/a/${loop##*/}" 'attached again'
+		;;
+	esac
+	unmount mnt
+done

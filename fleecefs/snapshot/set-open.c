@@ -31,19 +31,43 @@ mtime_of (const Source *source)
   return source_stat (source, &st) == 0 ? to_ns (st.st_mtim) : 0;
 }
 
-/* Why what the store says of the source is not true any more, or NULL. A block
- * device's node does not tell when its blocks changed. */
+/* Why the source is not the one that the store knows, or NULL. This holds after a kill as well. */
 static char *
-find_change (const StoreDisk *known, Source *source)
+find_exchange (const Store *store, const StoreDisk *known, Source *source)
 {
+  uint64_t identity = source_identity (source);
+
+  if (known->identity == 0 || identity == 0 || known->identity == identity)
+    return NULL;
+  if (!source_is_block (source))
+    return g_strdup_printf ("image '%s' is another file than the one that was mounted: a copy, or "
+                            "something new in its place",
+                            source_path (source));
+  return store_same_boot (store)
+             ? g_strdup_printf ("block device '%s' was detached and attached again, perhaps to "
+                                "something else",
+                                source_path (source))
+             : NULL;
+}
+
+/* Why what the store says of the source after a clean close is not true any more, or NULL. A block
+ * device's node does not tell when its blocks changed, but the kernel counts writes. */
+static char *
+find_change (const Store *store, const StoreDisk *known, Source *source)
+{
+  uint64_t writes;
+
   if (known->size != source_size (source))
     return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
   if (!source_is_block (source) && known->mtime != mtime_of (source))
     return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
-  return NULL;
+  if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
+    return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
+  return find_exchange (store, known, source);
 }
 
-/* Why the snapshots of this disk cannot be right, or NULL. */
+/* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
+ * and time the source had at last. */
 static char *
 find_damage (const Store *store, const StoreDisk *known, Source *source)
 {
@@ -53,7 +77,8 @@ find_damage (const Store *store, const StoreDisk *known, Source *source)
     return g_strdup ("the host went down while the image was mounted");
   if (source_has_note (source, store_id (store)))
     return g_strdup ("old blocks could not be kept, and the store did not take down whose");
-  return store_was_clean (store) ? find_change (known, source) : NULL;
+  return store_was_clean (store) ? find_change (store, known, source)
+                                 : find_exchange (store, known, source);
 }
 
 /* Where the disk's write clock goes on: later than any time it may have shown. */
@@ -71,12 +96,24 @@ first_write_time (const Store *store, const StoreDisk *known, Source *source)
     return time;
   if (store_was_clean (store))
     {
-      g_autofree char *change = find_change (known, source);
+      g_autofree char *change = find_change (store, known, source);
 
       if (change == NULL)
         return MIN (known->write_time, TIME_MAX);
     }
   return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, mtime_of (source)));
+}
+
+/* The disk as it is now, for the next start. */
+static void
+note_disk (Store *store, const char *name, const Source *source, int64_t write_time)
+{
+  uint64_t writes = 0;
+
+  source_count_writes (source, &writes);
+  store_set_disk (store, name, source_path (source), source_size (source), mtime_of (source),
+                  write_time);
+  store_set_disk_marks (store, name, source_identity (source), writes);
 }
 
 /* --- levels --- */
@@ -273,8 +310,7 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Sour
     .on_break_data = set,
   };
 
-  store_set_disk (set->store, name, source_path (source), source_size (source), mtime_of (source),
-                  disk_config.write_time);
+  note_disk (set->store, name, source, disk_config.write_time);
   return disk_new (source, &disk_config);
 }
 
@@ -336,6 +372,8 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
   lock_acquire (&set->verbs);
   set_swap_chains (set);
   lock_release (&set->verbs);
+  for (unsigned i = 0; i < set->n_disks && !store_was_clean (set->store); i++)
+    disk_check_tail (set->disks[i]);
   return true;
 }
 
@@ -491,8 +529,7 @@ record_disks (Snapshots *set, GError **error)
 
       if (r < 0)
         return fail_errno (error, -r, "cannot sync image '%s'", source_path (source));
-      store_set_disk (set->store, set->names[i], source_path (source), source_size (source),
-                      mtime_of (source), to_ns (disk_write_time (set->disks[i])));
+      note_disk (set->store, set->names[i], source, to_ns (disk_write_time (set->disks[i])));
     }
   return true;
 }

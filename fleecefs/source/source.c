@@ -197,6 +197,66 @@ source_stat (const Source *source, struct stat *out)
   return fstat (source->fd, out) == 0 ? 0 : -errno;
 }
 
+/* The number of the device as an attachment: unlike its name it is not given twice. */
+static uint64_t
+device_sequence (const Source *source)
+{
+#ifdef BLKGETDISKSEQ
+  uint64_t sequence;
+
+  if (ioctl (source->fd, BLKGETDISKSEQ, &sequence) == 0)
+    return sequence;
+#endif
+  return 0;
+}
+
+uint64_t
+source_identity (const Source *source)
+{
+  struct statx st;
+
+  if (source->is_block)
+    return device_sequence (source);
+  if (statx (source->fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) != 0
+      || (st.stx_mask & STATX_BTIME) == 0)
+    return 0;
+  return (uint64_t) st.stx_btime.tv_sec * UINT64_C (1000000000) + st.stx_btime.tv_nsec;
+}
+
+bool
+source_count_writes (const Source *source, uint64_t *out_sectors)
+{
+  enum
+  {
+    WRITTEN = 6, /* fields of the kernel's block/stat.rst */
+    DISCARDED = 13,
+  };
+  g_autofree char *path = NULL;
+  g_autofree char *text = NULL;
+  struct stat st;
+  const char *at;
+
+  if (!source->is_block || fstat (source->fd, &st) != 0)
+    return false;
+  path = g_strdup_printf ("/sys/dev/block/%u:%u/stat", major (st.st_rdev), minor (st.st_rdev));
+  if (!g_file_get_contents (path, &text, NULL, NULL))
+    return false;
+  at = text;
+  *out_sectors = 0;
+  for (int field = 0; field <= DISCARDED; field++)
+    {
+      char *end;
+      uint64_t value = g_ascii_strtoull (at, &end, 10);
+
+      if (end == at)
+        break; /* an older kernel has fewer */
+      if (field == WRITTEN || field == DISCARDED)
+        *out_sectors += value;
+      at = end;
+    }
+  return true;
+}
+
 ssize_t
 source_read (Source *source, void *buffer, size_t length, uint64_t offset)
 {

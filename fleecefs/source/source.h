@@ -42,6 +42,14 @@ uint64_t source_size (const Source *source);
 /* Owner, mode, times and blocks of the file or device node. */
 int source_stat (const Source *source, struct stat *out);
 
+/* What another file or another attachment of a device does not have, however much it looks like
+ * this one: a file's birth time (ns), which no program can set, or the sequence number of a block
+ * device, which is valid for one boot of the host. 0 where the system does not tell. */
+uint64_t source_identity (const Source *source);
+/* The sectors of a block device that were written or discarded since it was attached, by anybody;
+ * false for a file and where the system does not tell. */
+bool source_count_writes (const Source *source, uint64_t *out_sectors);
+
 /* Bytes read; short only at the end. */
 ssize_t source_read (Source *source, void *buffer, size_t length, uint64_t offset);
 /* Bytes written; a file grows when needed, a block device ends with -ENOSPC. */

@@ -184,7 +184,12 @@ load_disk (Manifest *manifest, const char *group, uint32_t number, GError **erro
   return disk->path != NULL
          && keyfile_get_unsigned (file, group, "size", 0, INT64_MAX, &disk->size, error)
          && keyfile_get_signed (file, group, "mtime", &disk->mtime, error)
-         && keyfile_get_signed (file, group, "write-time", &disk->write_time, error);
+         && keyfile_get_signed (file, group, "write-time", &disk->write_time, error)
+         && (!keyfile_has (file, group, "identity")
+             || keyfile_get_unsigned (file, group, "identity", 0, UINT64_MAX, &disk->identity,
+                                      error))
+         && (!keyfile_has (file, group, "writes")
+             || keyfile_get_unsigned (file, group, "writes", 0, UINT64_MAX, &disk->writes, error));
 }
 
 static bool
@@ -303,6 +308,8 @@ store_disk_keys (GKeyFile *keys, const StoreDisk *disk)
   g_key_file_set_uint64 (keys, group, "size", disk->size);
   g_key_file_set_int64 (keys, group, "mtime", disk->mtime);
   g_key_file_set_int64 (keys, group, "write-time", disk->write_time);
+  g_key_file_set_uint64 (keys, group, "identity", disk->identity);
+  g_key_file_set_uint64 (keys, group, "writes", disk->writes);
 }
 
 bool

@@ -16,6 +16,8 @@
  *     size=1073741824       bytes
  *     mtime=...             ns since the epoch
  *     write-time=...        ns since the epoch
+ *     identity=...          of the image; 0 or absent: unknown
+ *     writes=...            sectors; 0 for a file
  *
  *     [end]                 the last line, see keyfile.h
  *

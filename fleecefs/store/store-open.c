@@ -194,7 +194,8 @@ adopt (Store *store, uint64_t granule, GError **error)
 
   store->was_clean = !manifest->open;
   store->was_durable = manifest->durable;
-  store->host_crashed = manifest->open && strcmp (manifest->boot_id, store->boot_id) != 0;
+  store->same_boot = strcmp (manifest->boot_id, store->boot_id) == 0;
+  store->host_crashed = manifest->open && !store->same_boot;
   if (!dir_kind (store->fd, LAYERS_DIRECTORY, store->path, &kind, error))
     return false;
   if (kind == DIR_MISSING)

@@ -18,6 +18,7 @@ struct _Store
   bool made_lock;
   bool is_new;
   bool was_clean; /* the state in which it was found */
+  bool same_boot; /* as when it was left */
   bool host_crashed;
   bool was_durable;
 

@@ -63,6 +63,12 @@ store_was_clean (const Store *store)
 }
 
 bool
+store_same_boot (const Store *store)
+{
+  return store->same_boot;
+}
+
+bool
 store_host_crashed (const Store *store)
 {
   return store->host_crashed;
@@ -110,6 +116,17 @@ store_set_disk (Store *store, const char *name, const char *path, uint64_t size,
   disk->mtime = mtime;
   disk->write_time = write_time;
   return disk;
+}
+
+void
+store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_t writes)
+{
+  StoreDisk *disk = manifest_find_disk (store->manifest->disks, name);
+
+  if (disk == NULL)
+    return;
+  disk->identity = identity;
+  disk->writes = writes;
 }
 
 /* Writes the manifest with another state; in memory it stays as it was on failure. */

@@ -50,6 +50,8 @@ typedef struct
   uint64_t size;      /* bytes of the source at the last clean close */
   int64_t mtime;      /* of the source at the last clean close, ns since the epoch */
   int64_t write_time; /* of the disk's write clock (write-clock.h), ns */
+  uint64_t identity;  /* of the source, see source_identity(); 0: unknown */
+  uint64_t writes;    /* to a block device at the last clean close, see source_count_writes() */
 } StoreDisk;
 
 /* One disk in one snapshot. */
@@ -115,6 +117,8 @@ const char *store_path (const Store *store);
 
 /* True when the last owner closed the store (or it is new). */
 bool store_was_clean (const Store *store);
+/* True when the host has not been booted since the store was marked open or clean, or it is new. */
+bool store_same_boot (const Store *store);
 /* True when it was not closed and the host has been booted since. store_mark_open() and
  * _clean() make the next open forget that: write what follows from it into the records first. */
 bool store_host_crashed (const Store *store);
@@ -129,6 +133,9 @@ const GPtrArray *store_disks (const Store *store);
  * (1 to 200 bytes, UTF-8, no control characters, '/' or leading dot) or there are 4095. */
 const StoreDisk *store_set_disk (Store *store, const char *name, const char *path, uint64_t size,
                                  int64_t mtime, int64_t write_time);
+
+/* The rest of what is known of a disk that was set. */
+void store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_t writes);
 
 /* Did its last owner keep it with durability=power? Then it is right after a crash too. */
 bool store_was_durable (const Store *store);
