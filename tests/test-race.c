@@ -698,13 +698,10 @@ race_suite (void)
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
-<<<<<<< HEAD
     { "saved-write", test_saved_write_does_not_wait, 1 },
-=======
     { "break-while-reading", test_break_while_reading, N_WRITES },
     { "break-before-the-write", test_break_before_the_write, N_WRITES },
     { "break-during-a-merge", test_break_during_a_merge, 2 },
->>>>>>> ec40064 (tests: races of snapshots that break)
   };
   Suite *suite = suite_create ("race");
 

@@ -122,9 +122,9 @@ check_records (const Store *store, const GPtrArray *records)
           const StoreImage *image = record->images->pdata[j];
 
           fuzz_check (store_find_disk (store, image->disk) != NULL && image->size <= INT64_MAX);
+          for (const char *p = image->broken; p != NULL && *p != '\0'; p++)
+            fuzz_check (!g_ascii_iscntrl (*p));
         }
-      for (const char *p = record->broken; p != NULL && *p != '\0'; p++)
-        fuzz_check (!g_ascii_iscntrl (*p));
     }
 }
 
@@ -137,15 +137,15 @@ describe (const GPtrArray *records)
     {
       const StoreRecord *record = records->pdata[i];
 
-      g_string_append_printf (text, "%u %u %s %" G_GINT64_FORMAT " %s\n", record->layer, record->id,
-                              record->name != NULL ? record->name : "-", (gint64) record->created,
-                              record->broken != NULL ? record->broken : "-");
+      g_string_append_printf (text, "%u %u %s %" G_GINT64_FORMAT "\n", record->layer, record->id,
+                              record->name != NULL ? record->name : "-", (gint64) record->created);
       for (guint j = 0; j < record->images->len; j++)
         {
           const StoreImage *image = record->images->pdata[j];
 
-          g_string_append_printf (text, " %s %" G_GUINT64_FORMAT " %" G_GINT64_FORMAT "\n",
-                                  image->disk, (guint64) image->size, (gint64) image->mtime);
+          g_string_append_printf (text, " %s %" G_GUINT64_FORMAT " %" G_GINT64_FORMAT " %s\n",
+                                  image->disk, (guint64) image->size, (gint64) image->mtime,
+                                  image->broken != NULL ? image->broken : "-");
         }
     }
   return g_string_free (text, FALSE);
