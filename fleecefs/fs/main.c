@@ -13,6 +13,7 @@
 #include "fs/daemon.h"
 #include "fs/log.h"
 #include "fs/options.h"
+#include "fs/own-host.h"
 #include "fs/places.h"
 #include "fs/session.h"
 #include "fs/tree.h"
@@ -84,6 +85,7 @@ serve (Session *session, Snapshots *set, GError **error)
   g_autoptr (GError) close_error = NULL;
   bool ok;
 
+  own_host_prepare ();
   snapshots_set_broken_func (set, session_drop_pages, session);
   session_block_signals ();
   ok = snapshots_start (set, error);
