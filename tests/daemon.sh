@@ -31,7 +31,7 @@ done
 # is no place that could be in use, its session not that of the terminal.
 output=$(watched "$FLEECEFS" a.img m 2>&1) || fail "in a substitution: status $?: $output"
 [ -z "$output" ] || fail "prints: $output"
-pid=$(holders 9 "$base/alive")
+pid=$(daemons "FLEECEFS_TEST=$base")
 [ "$(readlink "/proc/$pid/cwd")" = / ] || fail "stays in the directory where it was started"
 [ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$pid" ] || fail 'has no session of its own'
 umount_any m

@@ -18,7 +18,7 @@ noise 33554432 >img
 mkdir mnt
 
 # In the foreground, so that it says here what it does not like.
-"$FLEECEFS" -f img mnt 9<>"$base/alive" 2>log &
+FLEECEFS_TEST=$base "$FLEECEFS" -f img mnt 2>log &
 daemon=$!
 await mountpoint -q mnt || fail "does not mount: $(cat log)"
 

@@ -10,10 +10,10 @@
 # loop devices in it, however the test ends. fail and skip end the test; in a subshell they would
 # only end that.
 #
-# Nothing waits by sleeping. A daemon is gone when a fifo that it inherited open for writing is at
-# its end: umount(8) alone does not say so, for the store is closed after it. So descriptor 8 of a
-# process that mount_fleecefs leaves behind is the fifo of that mount, and descriptor 9 is the fifo
-# of the whole test, by which the end of the test waits for everything.
+# Nothing waits by sleeping. umount(8) returns before the daemon has closed its store, so what is
+# waited for is the end of the process, by a descriptor of it (pidfd_open(2)). A process is found by
+# its environment, which a daemon keeps, as it does not keep inherited descriptors: FLEECEFS_TEST is
+# the $base of the test that started it, FLEECEFS_MOUNT the number of the mount_by in it.
 
 top_srcdir=$(cd "${top_srcdir:-$(dirname "${BASH_SOURCE[0]}")/..}" && pwd)
 top_builddir=${top_builddir:-$top_srcdir/build}
@@ -30,8 +30,9 @@ USER_NAME=nobody
 base=             # $tmp is in it, and what should not be seen there
 tmp=              # where the test works
 loops=()          # loop devices to detach
-declare -A gone=() # by mountpoint, as it was given: a descriptor that ends when the daemon does
-n_fifos=0
+cgroups=()        # directories of cgroups to remove
+declare -A mount_numbers=() # by mountpoint, as it was given to mount_by
+n_mounts=0
 
 # ---- verdicts ----
 
@@ -146,7 +147,7 @@ setup_directory () {
 	trap 'exit 143' TERM
 	base=$(cd "$base" && pwd -P)
 	tmp=$base/tmp
-	if ! mkdir "$tmp" || ! mkfifo "$base/alive" || ! cd "$tmp"; then
+	if ! mkdir "$tmp" || ! cd "$tmp"; then
 		exit 1
 	fi
 }
@@ -161,37 +162,43 @@ mounts_here () {
 	done </proc/self/mountinfo | tac
 }
 
-# holders FD FILE: the processes whose descriptor FD is FILE.
-holders () {
-	local process
+# processes LINE...: those whose environment has all of these lines.
+processes () {
+	local line process
 
 	for process in /proc/[0-9]*; do
-		[ "$process/fd/$1" -ef "$2" ] && echo "${process#/proc/}"
+		for line; do
+			grep -qzxF "$line" "$process/environ" || continue 2
+		done
+		echo "${process#/proc/}"
 	done 2>/dev/null
 }
 
-# Waits for the end of the fifo that can be read from descriptor FD: until nobody can write to it.
-await_end () {
-	timeout "$PATIENCE" cat <&"$1" >/dev/null
+# await_exit SECONDS PID: until the process is gone, or nothing is left of it but a zombie.
+await_exit () {
+	# pidfd_open has one number on all machines.
+	perl -e '
+		my $fd = syscall 434, $ARGV[1] + 0, 0;
+		exit($! == 3 ? 0 : 1) if $fd < 0; # ESRCH
+		vec(my $set = "", $fd, 1) = 1;
+		exit !select $set, undef, undef, $ARGV[0]' "$@"
 }
 
 # What is still there of the processes started by watched and mount_fleecefs.
 await_all () {
-	local both end pid
+	local pid status=0
 
-	# Open for both first, or the opening would wait for a writer.
-	exec {both}<>"$base/alive"
-	exec {end}<"$base/alive" {both}<&-
-	PATIENCE=10 await_end "$end" && return
-	for pid in $(holders 9 "$base/alive"); do
+	for pid in $(processes "FLEECEFS_TEST=$base"); do
+		await_exit 10 "$pid" && continue
 		echo "FAIL: killed, for it was left: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 		kill -9 "$pid"
+		status=1
 	done
-	return 1
+	return "$status"
 }
 
 clean_up () {
-	local status=$? job loop mountpoint
+	local status=$? cgroup job loop mountpoint
 
 	trap - EXIT
 	trap '' HUP INT TERM
@@ -206,9 +213,12 @@ clean_up () {
 	for loop in "${loops[@]}"; do
 		losetup -d "$loop" 2>/dev/null
 	done
-	if [ -e "$base/alive" ] && ! await_all && [ "$status" = 0 ]; then
+	if ! await_all && [ "$status" = 0 ]; then
 		status=1
 	fi
+	for cgroup in "${cgroups[@]}"; do
+		rmdir "$cgroup"
+	done
 	# rm -r must not walk into a mount.
 	if [ -n "$(mounts_here)" ]; then
 		echo "FAIL: $base stays, for in it are still mounted: $(mounts_here)"
@@ -232,28 +242,23 @@ umount_any () {
 # watched COMMAND...: runs it, for a while at most. What it leaves running the test waits for at
 # its end.
 watched () {
+	local -x FLEECEFS_TEST=$base
+
 	if [ "$(type -t "$1")" = function ]; then
-		"$@" 9<>"$base/alive"
+		"$@"
 	else
-		timeout "$PATIENCE" "$@" 9<>"$base/alive"
+		timeout "$PATIENCE" "$@"
 	fi
 }
 
 # mount_by COMMAND...: the command, whose last word is the mountpoint, is to leave a daemon in the
 # background, which unmount, await_daemon and daemon_pid are about. Its status is the command's.
 mount_by () {
-	local mountpoint=${!#} fifo=$base/gone-$n_fifos both end status
+	local -x FLEECEFS_MOUNT=$((n_mounts + 1))
 
-	n_fifos=$((n_fifos + 1))
-	mkfifo "$fifo" || exit 1
-	watched "$@" 8<>"$fifo"
-	status=$?
-	# Open for both first, or the opening would wait for a writer.
-	exec {both}<>"$fifo"
-	exec {end}<"$fifo" {both}<&-
-	rm "$fifo"
-	gone[$mountpoint]=$end
-	return "$status"
+	n_mounts=$FLEECEFS_MOUNT
+	mount_numbers[${!#}]=$FLEECEFS_MOUNT
+	watched "$@"
 }
 
 # mount_fleecefs ARGUMENT...: the same for fleecefs, which must succeed.
@@ -262,22 +267,27 @@ mount_fleecefs () {
 	mountpoint -q "${!#}" || fail "fleecefs $*: returned, and nothing is mounted"
 }
 
-# The process that serves the mountpoint (as it was given to mount_by).
-daemon_pid () {
+# daemons LINE...: as processes, but only those that serve.
+daemons () {
 	local pid
 
-	for pid in $(holders 8 "/proc/$$/fd/${gone[$1]}"); do
+	for pid in $(processes "$@"); do
 		[ "$(cat "/proc/$pid/comm")" != "${FLEECEFS##*/}" ] || echo "$pid"
-	done
+	done 2>/dev/null
+}
+
+# The process that serves the mountpoint (as it was given to mount_by).
+daemon_pid () {
+	daemons "FLEECEFS_TEST=$base" "FLEECEFS_MOUNT=${mount_numbers[$1]}"
 }
 
 # await_daemon MOUNTPOINT: until the process that serves it is gone.
 await_daemon () {
-	local end=${gone[$1]}
+	local pid
 
-	await_end "$end" || fail "the daemon of $1 still runs after $PATIENCE s"
-	exec {end}<&-
-	unset "gone[$1]"
+	for pid in $(daemon_pid "$1"); do
+		await_exit "$PATIENCE" "$pid" || fail "the daemon of $1 still runs after $PATIENCE s"
+	done
 }
 
 # unmount MOUNTPOINT: and until its daemon is gone, so that image and store are free.
