@@ -156,6 +156,9 @@ create (Store *store, uint64_t granule, GError **error)
   store->is_new = true;
   store->was_clean = true;
   store->next = 1;
+  /* One that the user made may be open to others. */
+  if (!store->made_directory && fchmod (store->fd, 0700) != 0)
+    return fail_errno (error, errno, "cannot set the mode of '%s'", store->path);
   if (mkdirat (store->fd, LAYERS_DIRECTORY, 0700) != 0 && errno != EEXIST)
     return fail_errno (error, errno, "cannot create '%s'", store->snapshots_path);
   store->snapshots_fd = dir_open (store->fd, LAYERS_DIRECTORY, store->snapshots_path, error);
