@@ -45,6 +45,12 @@ as_user dd if=/dev/zero of=m/.live/theirs.img conv=notrunc count=1 status=none |
 user_denied 'Read-only file system\|Permission denied' \
 	dd if=/dev/zero of=m/monday/theirs.img conv=notrunc count=1
 
+# Of an image that is only its owner's, size and times can be seen, and nothing else.
+user_denied 'Permission denied\|Operation not permitted' getfattr --only-values -n user.fleecefs.state m/monday/closed.img
+user_denied 'Permission denied' ls m/.fleecefs
+user_denied 'Permission denied' cat m/.fleecefs/status
+grep -q "$tmp/s" m/.fleecefs/status || fail 'the mounter cannot see the status'
+
 user_denied 'Permission denied' mkdir m/tuesday
 user_denied 'Permission denied' rmdir m/monday
 user_denied 'Permission denied' mv m/monday m/tuesday
@@ -56,6 +62,30 @@ for place in .live monday .latest; do
 	user_denied 'Permission denied' cat "m/$place/open.img"
 done
 unmount m
+
+# However the option is written, the kernel is told to look at owners and modes, or nobody is let in.
+written () {
+	grep " $tmp/m fuse" /proc/self/mounts
+}
+for option in allow_other allow_other,allow_other ro,allow_other allow_other,ro \
+	'allow\_other' '\141llow_other' allow_other,default_permissions \
+	default_permissions,allow_other allow_root ',,allow_other,' allow_other,fsname=x \
+	'fsname=x\,allow_other' 'subtype=x\,allow_other' user=allow_other x-allow_other \
+	comment=allow_other allow_other=1 default_permissions=0,allow_other \
+	nodefault_permissions,allow_other user_id=65534 allow_other,rootmode=40777; do
+	mount_by "$FLEECEFS" -o "store=s,$option" open.img closed.img theirs.img m 2>errors || {
+		[ -z "$(mounts_here)" ] || fail "$option: refused, and mounted"
+		continue
+	}
+	if [[ $(written | cut -d ' ' -f 4) = *allow_other* ]]; then
+		[[ $(written | cut -d ' ' -f 4) = *default_permissions* ]] ||
+			fail "$option: all are let in: $(written)"
+	else
+		user_denied 'Permission denied' ls m
+	fi
+	user_denied 'Permission denied' cat m/.live/closed.img
+	unmount m
+done
 
 # As before without an option: nobody but the mounter.
 mount_fleecefs -o store=s open.img closed.img theirs.img m

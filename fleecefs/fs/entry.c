@@ -112,8 +112,10 @@ entry_fill (const Tree *tree, const TreeNode *node, struct fuse_entry_param *out
       return 0;
     case TREE_LIVE_DIR:
     case TREE_LATEST_DIR:
-    case TREE_OWN_DIR:
       fill_directory (0755, tree_mounted (tree), &out->attr);
+      return 0;
+    case TREE_OWN_DIR: /* paths, and what went wrong: the mounter's affair */
+      fill_directory (0700, tree_mounted (tree), &out->attr);
       return 0;
     case TREE_STATUS_FILE:
       fill_status (tree, out);
