@@ -48,6 +48,14 @@ as_user fusermount3 -u home/m || fail 'the user cannot unmount'
 await_daemon home/m
 printf 'new' | cmp -n 3 - home/a.img || fail 'what was written is not in the image'
 
+# A signal: to unmount, fusermount3 must get its privilege, though the daemon can not.
+mount_by as_user "$FLEECEFS" home/a.img home/m || fail "the user cannot mount again: status $?"
+pid=$(daemon_pid home/m)
+grep -qx 'NoNewPrivs:.1' "/proc/$pid/status" || fail 'the daemon could get new privileges'
+kill -TERM "$pid"
+await_daemon home/m
+mountpoint -q home/m && fail 'SIGTERM: still mounted'
+
 # A directory that is not theirs, an option that is not for them, a device that is not for them.
 refused_to_user () {
 	as_user ls -A home >"$base/before"

@@ -15,6 +15,7 @@
 #include "fs/options.h"
 #include "fs/own-host.h"
 #include "fs/places.h"
+#include "fs/privilege.h"
 #include "fs/session.h"
 #include "fs/tree.h"
 #include "fs/usage.h"
@@ -86,9 +87,10 @@ serve (Session *session, Snapshots *set, GError **error)
   bool ok;
 
   own_host_prepare ();
+  ok = session_confine (session, error);
   snapshots_set_broken_func (set, session_drop_pages, session);
   session_block_signals ();
-  ok = snapshots_start (set, error);
+  ok = ok && snapshots_start (set, error);
   session_unblock_signals ();
   if (!ok)
     {
@@ -181,6 +183,7 @@ main (int argc, char **argv)
   g_autoptr (GError) error = NULL;
   g_autoptr (Options) options = NULL;
 
+  privilege_clean_start ();
   log_init ();
   options = options_parse (argc, argv, &error);
   if (options == NULL)

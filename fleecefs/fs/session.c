@@ -3,12 +3,16 @@
 
 #include "base/fail.h"
 #include "fs/capture.h"
+#include "fs/privilege.h"
 #include "fs/read-ahead.h"
+#include "fs/unmounter.h"
 #include "fs/usage.h"
 #include "fs/verbs.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +25,7 @@ struct _Session
 {
   struct fuse_session *fuse;
   Verbs verbs;
+  Unmounter unmounter;
   bool mounted;
   bool signals;
 };
@@ -123,12 +128,12 @@ session_mount (Session *session, Tree *tree, const char *mountpoint, GError **er
                *line != '\0' ? line : "libfuse does not say why", mount_advice (line));
 }
 
-void
-session_leave (Session *session)
+/* Closes the connection. The number stays in use: libfuse closes it later. */
+static void
+disconnect (Session *session)
 {
   int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
 
-  /* The number stays in use: libfuse closes it when it unmounts. */
   if (null < 0)
     close (fuse_session_fd (session->fuse));
   else
@@ -136,8 +141,46 @@ session_leave (Session *session)
       dup2 (null, fuse_session_fd (session->fuse));
       close (null);
     }
+}
+
+void
+session_leave (Session *session)
+{
+  disconnect (session);
   fuse_remove_signal_handlers (session->fuse);
   session->signals = false;
+}
+
+static void
+unmount_by_libfuse (void *session)
+{
+  fuse_session_unmount (((Session *) session)->fuse);
+}
+
+/* May this process, without capabilities, set an extended attribute of each image? */
+static bool
+owns_images (const Session *session)
+{
+  Snapshots *set = tree_set (session->verbs.tree);
+
+  for (unsigned i = 0; i < snapshots_n_disks (set); i++)
+    {
+      struct stat st;
+
+      if (source_stat (disk_source (snapshots_disk (set, i)), &st) == 0
+          && (st.st_uid != geteuid () || (st.st_mode & S_IWUSR) == 0))
+        return false;
+    }
+  return true;
+}
+
+bool
+session_confine (Session *session, GError **error)
+{
+  if (!unmounter_start (&session->unmounter, unmount_by_libfuse, session, error))
+    return false;
+  privilege_drop (owns_images (session) ? -1 : CAP_DAC_OVERRIDE);
+  return true;
 }
 
 bool
@@ -167,11 +210,29 @@ session_drop_pages (Snapshot *snapshot, void *data)
     }
 }
 
+/* Is the mount still there? The kernel tells, by the connection, of an unmount and of an abort. */
+static bool
+is_connected (const Session *session)
+{
+  struct pollfd device = { .fd = fuse_session_fd (session->fuse) };
+
+  return poll (&device, 1, 0) != 1 || (device.revents & POLLERR) == 0;
+}
+
 void
 session_unmount (Session *session)
 {
-  if (session->mounted)
+  bool connected;
+
+  if (session->mounted && session->unmounter.child == 0)
     fuse_session_unmount (session->fuse);
+  else if (session->mounted)
+    {
+      /* Disconnected first, as libfuse does: the unmount must not wait for our answers. */
+      connected = is_connected (session);
+      disconnect (session);
+      unmounter_end (&session->unmounter, connected);
+    }
   session->mounted = false;
 }
 

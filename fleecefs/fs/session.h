@@ -6,6 +6,7 @@
  *     session_new          judges the mount options; nothing is touched
  *     session_mount        /dev/fuse or fusermount3; requests wait from here on
  *     (fork; in the parent session_leave)
+ *     session_confine      all that serving does not need is given up
  *     session_serve        blocks until umount, fusermount3 -u or a signal
  *     session_unmount      the mount is gone, whatever ended the loop
  *     session_free
@@ -37,6 +38,10 @@ bool session_mount (Session *session, Tree *tree, const char *mountpoint, GError
  * with the child and not later, and takes the signals back to normal. session_unmount()
  * still works. */
 void session_leave (Session *session);
+
+/* In the process that is to serve, before it has threads: leaves the unmounting to another process
+ * (unmounter.h) and drops all privileges (privilege.h), for the threads to come too. */
+bool session_confine (Session *session, GError **error);
 
 /* Answers requests until the end. Fails with what ended it but for an unmount or a signal. */
 bool session_serve (Session *session, GError **error);

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The process that unmounts when a signal ends fleecefs.
+ *
+ * To unmount takes CAP_SYS_ADMIN, or, for an ordinary user, the start of fusermount3, which is
+ * set-user-ID. A daemon that could do either would have kept all that matters. So there is a
+ * second, small process, forked before the daemon drops what it has. It is called
+ * fleecefs-umount, holds no descriptor but a pipe and standard error, hears of no request, and can
+ * be told one thing: to unmount this mountpoint. It ends with the daemon, however that ends; it
+ * unmounts only when told to, so what a killed daemon leaves is the same as ever. Stop signals it
+ * ignores: a service manager sends them to both. */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct
+{
+  pid_t child; /* 0: there is none */
+  int pipe;
+} Unmounter;
+
+/* Forks; no thread may exist. unmount (data) is what the child does when told to. */
+bool unmounter_start (Unmounter *unmounter, void (*unmount) (void *data), void *data,
+                      GError **error);
+
+/* Has it unmount, if so told, and waits for its end. Does nothing when there is none. */
+void unmounter_end (Unmounter *unmounter, bool unmount);
