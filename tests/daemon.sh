@@ -8,7 +8,7 @@
 set -u
 # shellcheck source=lib.sh source-path=SCRIPTDIR
 . "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
-need fusermount3
+need fusermount3 flock
 setup
 
 mkdir m
@@ -26,6 +26,14 @@ for i in {1..20}; do
 	unmount m
 	clean umount
 done
+
+# Who waits for the lock of the store waits until it is closed.
+mount_fleecefs a.img m
+flock -n a.img.fleece/lock true && fail 'the store of a daemon is not locked'
+umount_any m
+timeout "$PATIENCE" flock a.img.fleece/lock true || fail 'the lock stays'
+clean 'umount and flock'
+await_daemon m
 
 # Descriptors 0, 1 and 2 are given back: else $(...) would wait for the daemon's end. Its directory
 # is no place that could be in use, its session not that of the terminal.

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,10 @@ store_lock_take (int store_fd, const char *path, bool *out_made, GError **error)
       fail (error, ESTALE, "the store '%s' was removed by another process", path);
       return -1;
     }
+  /* For others to wait by. A file system that has no such lock, or takes it for the same as
+   * ours, has none to wait for. */
+  if (flock (fd, LOCK_EX | LOCK_NB) != 0)
+    g_info ("cannot lock '%s/" STORE_LOCK_FILE "' by flock: %s", path, g_strerror (errno));
   result = fd;
   fd = -1;
   return result;
@@ -159,5 +164,6 @@ store_lock_release (int lock_fd)
     return;
   set_byte (lock_fd, F_OFD_SETLK, F_UNLCK, BYTE_SERVED);
   set_byte (lock_fd, F_OFD_SETLK, F_UNLCK, BYTE_OWNED);
+  flock (lock_fd, LOCK_UN);
   close (lock_fd);
 }

@@ -5,6 +5,9 @@
  * 1, 0 and dropped in the order 1, 0: so byte 1 taken by another means "in use",
  * and byte 0 alone means "closing", which is waited for.
  *
+ * An flock(2) of the whole file, by its owner, is for scripts: "flock STORE/lock true" waits until
+ * all is closed. Nothing here asks for it.
+ *
  * The file can be removed by its owner (store_discard_new()). A lock on a file
  * that has no name any more protects nothing, so that is looked for after the wait.
  */
