@@ -5,6 +5,10 @@
  * the snapshots, so that a copy of the mount never takes the moving disk along.
  * .live and the snapshots have a file for each disk; .latest has those of the newest
  * snapshot, none while there is none.
+ *
+ * A name of a request is looked up in the set and never becomes a part of a path: in the store a
+ * snapshot is a number, its name a value in a file there, and an overlay is called after its disk,
+ * by the name on the command line. base/name.h keeps slashes and leading dots out of all of them.
  */
 #pragma once
 
