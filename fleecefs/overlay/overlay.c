@@ -105,7 +105,7 @@ overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
 {
   g_autoptr (Overlay) overlay = NULL;
   Qcow2Header header;
-  int fd;
+  int fd, r;
 
   if (!qcow2_header_init (&header, size, granule))
     {
@@ -134,6 +134,13 @@ overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
       return NULL;
     }
   overlay->map = qcow2_map_new (fd, &overlay->header);
+  r = qcow2_map_make_first_room (overlay->map);
+  if (r < 0)
+    {
+      fail_errno (error, -r, "cannot write overlay '%s'", name);
+      unlinkat (dir_fd, name, 0);
+      return NULL;
+    }
   return g_steal_pointer (&overlay);
 }
 

@@ -37,16 +37,25 @@ struct _Qcow2Map
   GroupSync *sync;    /* NULL: not durable */
   uint64_t n_loaded;  /* clusters of the file when it was loaded; 0 for a new image */
 
-  Lock tables_lock;              /* loading and creating tables */
+  Lock tables_lock;              /* loading and creating tables, making room */
   uint8_t *used;                 /* bit i: something stands in cluster i, which is below n_loaded */
-  _Atomic uint64_t next_cluster; /* the end of the file */
-  GArray *leaks; /* uint64_t; clusters that nothing refers to. Constant after load */
+  _Atomic uint64_t next_cluster; /* the end of what is used */
+  _Atomic uint64_t room_end;     /* the end of the file; 0: it has not been set by us yet */
+  GArray *leaks; /* uint64_t; clusters that nothing refers to. Under tables_lock after load */
   Qcow2Table tables[];
 };
 
 /* Up to want clusters at the end of the file, all of them adjacent; the places of
  * refcount blocks are passed over. Returns the first, and the number in *out_n. */
 uint64_t qcow2_take_clusters (Qcow2Map *map, uint64_t want, uint64_t *out_n);
+
+/* The file reaches n clusters beyond what is used, and the space for their refcounts is
+ * taken. Returns 0 or -errno.
+ *
+ * A write beyond the end of a file makes XFS take much more space than it needs (64 KiB for
+ * a granule of 4), and where it leaves a hole behind it that is never given back. So
+ * the end is moved ahead of the writes. */
+int qcow2_make_room (Qcow2Map *map, uint64_t n);
 
 /* A table that lookups can use: in memory, or absent and not wanted. */
 bool qcow2_table_is_prepared (Qcow2Table *table, bool create);

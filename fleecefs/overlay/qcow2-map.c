@@ -10,6 +10,11 @@
 
 #define RECORD_MAX 8
 
+/* Clusters that can be taken by writers between two looks at the room: more than 256 threads take
+ * at a time, each a region's and a table. And how far ahead it is made. */
+#define ROOM_MARGIN 2400
+#define ROOM_STEP 4096
+
 Qcow2Map *
 qcow2_map_new (int fd, const Qcow2Header *header)
 {
@@ -53,6 +58,12 @@ qcow2_map_load_all (Qcow2Map *map)
 }
 
 int
+qcow2_map_make_first_room (Qcow2Map *map)
+{
+  return qcow2_make_room (map, 0);
+}
+
+int
 qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool create)
 {
   uint64_t last = (cluster + n_clusters - 1) / map->n_entries;
@@ -60,6 +71,8 @@ qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool cr
 
   if (create && last >= map->header.l1_size)
     return -EFBIG;
+  if (create && map->room_end < map->next_cluster + ROOM_MARGIN)
+    r = qcow2_make_room (map, ROOM_STEP);
   for (uint64_t i = cluster / map->n_entries; i <= last && r == 0; i++)
     if (i < map->header.l1_size && !qcow2_table_is_prepared (&map->tables[i], create))
       r = qcow2_prepare_table (map, &map->tables[i], create);
@@ -227,6 +240,22 @@ qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno)
   return false;
 }
 
+/* An entry of the file that cannot be written for want of space: there is a hole, in which it says
+ * nothing, or it is there already, on a file system that writes elsewhere. */
+static int
+settle_unrecorded (Qcow2Map *map, uint64_t cluster, uint64_t offset)
+{
+  const Qcow2Table *table = &map->tables[cluster / map->n_entries];
+  uint64_t leak = offset >> map->header.cluster_bits;
+  uint8_t bytes[8];
+  int r = io_read_full (map->fd, bytes, sizeof bytes,
+                        table->host_offset + QCOW2_ENTRY_SIZE * (cluster % map->n_entries));
+
+  if (r == 0 && be_load64 (bytes) == 0)
+    g_array_append_val (map->leaks, leak);
+  return r;
+}
+
 /* A place that was reserved and has no data, because a copy failed or was overwritten by
  * zeros: an entry with a place and no data is valid, and keeps the cluster from being
  * a leak. */
@@ -245,6 +274,8 @@ record_reserved (Qcow2Map *map)
 
             encode_entry (bytes, entries[j].offset, entries[j].recorded);
             r = write_entries (map, i * map->n_entries + j, 1, bytes);
+            if (r == -ENOSPC || r == -EDQUOT)
+              r = settle_unrecorded (map, i * map->n_entries + j, entries[j].offset);
             if (r < 0)
               return r;
           }

@@ -33,6 +33,10 @@ typedef struct
 /* The map of a new image: empty. */
 Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header);
 
+/* For a new image: takes the space that qcow2_map_finish() needs while nothing is saved. Returns 0
+ * or -errno. */
+int qcow2_map_make_first_room (Qcow2Map *map);
+
 /* The map of an image in the file: reads the L1 table, and of a dirty image all tables. Fails on
  * I/O errors, on tables that point outside the file, into the fixed part, or two at one place, and
  * on a file that is longer than there is reason for: memory is bounded by what the tables hold. */
@@ -50,7 +54,8 @@ void qcow2_map_free (Qcow2Map *map);
 int qcow2_map_load_all (Qcow2Map *map);
 
 /* Makes sure that lookups of these clusters can answer: loads their L2 tables and,
- * with create, makes missing ones (in the file too). May block on the file. Returns
+ * with create, makes missing ones (in the file too), and takes the space that
+ * qcow2_map_finish() needs for what can be reserved then. May block on the file. Returns
  * 0 or -errno (-EUCLEAN: the table is damaged, or shares a place with another one). */
 int qcow2_map_prepare (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters, bool create);
 
@@ -78,5 +83,6 @@ void qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, co
 bool qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno);
 
 /* Writes the entries that were reserved but never recorded, so that no cluster
- * is leaked; then the refcounts, and cuts the file to its end. Returns 0 or -errno. */
+ * is leaked; then the refcounts, and cuts the file to its end. Needs no space that is not taken
+ * already, where the file system writes in place. Returns 0 or -errno. */
 int qcow2_map_finish (Qcow2Map *map);

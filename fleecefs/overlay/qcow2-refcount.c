@@ -10,6 +10,44 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Counts are written, and their space is taken, by these: a refcount block of a small overlay is
+ * mostly hole. */
+#define PAGE_SIZE 4096
+
+static int
+take_space (int fd, uint64_t offset, uint64_t length)
+{
+  int r;
+
+  do
+    r = fallocate (fd, FALLOC_FL_KEEP_SIZE, (off_t) offset, (off_t) length);
+  while (r != 0 && errno == EINTR);
+  return r == 0 || errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -errno;
+}
+
+int
+qcow2_refcount_prepare (int fd, const Qcow2Header *header, uint64_t first, uint64_t end)
+{
+  uint64_t cluster_size = qcow2_cluster_size (header);
+  uint64_t span = qcow2_block_span (header);
+  int r = 0;
+
+  while (first < end && r == 0)
+    {
+      uint64_t k = first / span;
+      uint64_t stop = units_min (end, (k + 1) * span);
+      uint64_t from = 2 * (first % span) / PAGE_SIZE * PAGE_SIZE;
+      uint64_t to = units_round_up (2 * (stop - k * span), PAGE_SIZE);
+
+      r = take_space (fd, qcow2_refcount_block (header, k) * cluster_size + from, to - from);
+      if (r == 0)
+        r = take_space (fd, header->refcount_table_offset + 8 * k / PAGE_SIZE * PAGE_SIZE,
+                        PAGE_SIZE);
+      first = stop;
+    }
+  return r;
+}
+
 /* Fills a block in which the first n clusters are used once. */
 static void
 fill_block (uint8_t *block, uint64_t cluster_size, uint64_t n)
@@ -35,14 +73,15 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, co
   for (uint64_t k = 0; k < n_blocks && r == 0; k++)
     {
       uint64_t place = qcow2_refcount_block (header, k) * cluster_size;
+      uint64_t n = units_min (span, n_clusters - k * span);
       uint8_t entry_be[8];
 
-      fill_block (block, cluster_size, units_min (span, n_clusters - k * span));
+      fill_block (block, cluster_size, n);
       for (guint i = 0; i < leaks->len; i++)
         if (g_array_index (leaks, uint64_t, i) / span == k)
           block[2 * (g_array_index (leaks, uint64_t, i) % span) + 1] = 0;
       be_store64 (entry_be, place);
-      r = io_write_full (fd, block, cluster_size, place);
+      r = io_write_full (fd, block, units_round_up (2 * n, PAGE_SIZE), place);
       if (r == 0)
         r = io_write_full (fd, entry_be, sizeof entry_be, header->refcount_table_offset + 8 * k);
     }

@@ -10,6 +10,11 @@
 
 #include "overlay/qcow2-header.h"
 
+/* Takes the space in which qcow2_refcount_write() will put the counts of the clusters from first to
+ * end - 1, so that it cannot fail for want of it. A file system that takes none in advance is no
+ * error. The size of the file stays. Returns 0 or -errno. */
+int qcow2_refcount_prepare (int fd, const Qcow2Header *header, uint64_t first, uint64_t end);
+
 /* Writes the refcount table and the blocks for a file of n_clusters, and cuts or
  * extends the file to that. leaks (uint64_t, ascending) are clusters that nothing refers to: they
  * count zero and their space is given back. Returns 0 or -errno. */

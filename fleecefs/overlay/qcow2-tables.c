@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "overlay/be.h"
 #include "overlay/qcow2-map-private.h"
+#include "overlay/qcow2-refcount.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -84,6 +85,36 @@ qcow2_take_clusters (Qcow2Map *map, uint64_t want, uint64_t *out_n)
   return first;
 }
 
+static int
+set_end (const Qcow2Map *map, uint64_t n_clusters)
+{
+  return io_truncate (map->fd, n_clusters << map->header.cluster_bits);
+}
+
+int
+qcow2_make_room (Qcow2Map *map, uint64_t n)
+{
+  uint64_t first, end;
+  int r = 0;
+
+  lock_acquire (&map->tables_lock);
+  first = map->room_end;
+  end = map->next_cluster + n;
+  if (first == 0) /* what is beyond the end was leaked before, and may hold anything */
+    r = set_end (map, map->next_cluster);
+  if (r == 0 && end > first)
+    {
+      r = qcow2_refcount_prepare (map->fd, &map->header, first, end);
+      if (r == 0)
+        {
+          set_end (map, end); /* where there is a limit it only wastes space that it fails */
+          map->room_end = end;
+        }
+    }
+  lock_release (&map->tables_lock);
+  return r;
+}
+
 /* Fills entries from the bytes of a table. False when one of them is damaged; a table of which
  * that was said once is never good again, for its places are taken. */
 static bool
@@ -153,7 +184,10 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
                        map->header.l1_offset + 8 * l1_index);
   if (r < 0)
     {
-      /* The place is lost, as is an L1 entry that may or may not be in the file. */
+      uint64_t leak = offset >> map->header.cluster_bits;
+
+      /* An L1 entry of 8 bytes is written or is not. */
+      g_array_append_val (map->leaks, leak);
       free (entries);
       return r;
     }

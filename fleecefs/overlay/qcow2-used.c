@@ -75,6 +75,14 @@ qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
   for (uint64_t i = 0; i < map->n_loaded && map->leaks->len <= QCOW2_LEAKS_MAX; i++)
     if (take_bit (map->used, i))
       g_array_append_val (map->leaks, i);
-  return map->leaks->len <= QCOW2_LEAKS_MAX
-         || fail (error, EINVAL, "overlay '%s' is damaged: the file is too long", path);
+  if (map->leaks->len > QCOW2_LEAKS_MAX)
+    return fail (error, EINVAL, "overlay '%s' is damaged: the file is too long", path);
+  /* Those at the end are not leaked, they are beyond it. */
+  while (map->leaks->len > 0
+         && g_array_index (map->leaks, uint64_t, map->leaks->len - 1) + 1 == map->next_cluster)
+    {
+      g_array_set_size (map->leaks, map->leaks->len - 1);
+      map->next_cluster--;
+    }
+  return true;
 }
