@@ -631,7 +631,7 @@ START_TEST (test_space)
       ck_assert_int_eq (snapshots_remove (set, in_order[s]), 0);
   for (unsigned level = 1; level <= 3; level++)
     wait_gone (level);
-  ck_assert_uint_lt (test_disk_usage (test_path (STORE)), 64 * KIB);
+  ck_assert_uint_lt (test_disk_usage (test_path (STORE "/snapshots")), 64 * KIB);
   close_set ();
 }
 END_TEST

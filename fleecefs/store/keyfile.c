@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/trust.h"
 #include "store/dir.h"
+#include "store/spare.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,9 +167,29 @@ keyfile_check_end (const Keyfile *file, GError **error)
                   file->path);
 }
 
+/* The temporary file, new or out of the spare. */
+static int
+open_temporary (const Keyfile *file, int dir_fd, const char *temporary, int spare_fd,
+                GError **error)
+{
+  int fd;
+
+  if (unlinkat (dir_fd, temporary, 0) != 0 && errno != ENOENT)
+    {
+      fail_errno (error, errno, "cannot remove the old '%s.new'", file->path);
+      return -1;
+    }
+  fd = spare_fd >= 0
+           ? spare_lend (spare_fd, dir_fd, temporary)
+           : openat (dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0)
+    fail_errno (error, spare_fd >= 0 ? ENOSPC : errno, "cannot create '%s.new'", file->path);
+  return fd;
+}
+
 /* Writes the temporary file; it may be there in part after a failure. */
 static bool
-write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool durable,
+write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool durable, int spare_fd,
                  GError **error)
 {
   g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
@@ -176,12 +197,12 @@ write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool du
   DIR_AUTO_FD fd = -1;
   int result;
 
-  if (unlinkat (dir_fd, temporary, 0) != 0 && errno != ENOENT)
-    return fail_errno (error, errno, "cannot remove the old '%s.new'", file->path);
-  fd = openat (dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  fd = open_temporary (file, dir_fd, temporary, spare_fd, error);
   if (fd < 0)
-    return fail_errno (error, errno, "cannot create '%s.new'", file->path);
+    return false;
   result = io_write_full (fd, text, strlen (text), 0);
+  if (result == 0 && spare_fd >= 0)
+    result = io_truncate (fd, strlen (text));
   if (result != 0)
     return fail_errno (error, -result, "cannot write '%s.new'", file->path);
   result = durable ? io_sync (fd, false) : 0;
@@ -195,12 +216,41 @@ write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool du
   return true;
 }
 
+/* Replaces the file by the temporary one, which was the spare. The old file becomes the next spare,
+ * so that there always is one, however full the file system. */
+static bool
+replace_by_spare (const Keyfile *file, int dir_fd, const char *temporary, const char *name,
+                  bool durable, int spare_fd, GError **error)
+{
+  bool kept = renameat2 (dir_fd, temporary, dir_fd, name, RENAME_EXCHANGE) == 0;
+
+  if (!kept && renameat (dir_fd, temporary, dir_fd, name) != 0)
+    {
+      fail_errno (error, errno, "cannot replace '%s'", file->path);
+      unlinkat (dir_fd, temporary, 0);
+      return false;
+    }
+  /* Before the old one is written to again. */
+  if (durable && !dir_sync (dir_fd, file->path, error))
+    return false;
+  if (kept)
+    spare_return (spare_fd, dir_fd, temporary);
+  return true;
+}
+
 bool
-keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, GError **error)
+keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, int spare_fd,
+              GError **error)
 {
   g_autofree char *temporary = g_strconcat (name, ".new", NULL);
-  bool ok = write_temporary (file, dir_fd, temporary, durable, error);
+  g_autoptr (GError) local = NULL;
+  bool ok = write_temporary (file, dir_fd, temporary, durable, -1, &local);
 
+  if (!ok && spare_fd >= 0 && (fail_code (local) == ENOSPC || fail_code (local) == EDQUOT)
+      && write_temporary (file, dir_fd, temporary, durable, spare_fd, NULL))
+    return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
+  if (!ok)
+    g_propagate_error (error, g_steal_pointer (&local));
   if (ok && renameat (dir_fd, temporary, dir_fd, name) != 0)
     ok = fail_errno (error, errno, "cannot replace '%s'", file->path);
   if (!ok)

@@ -39,8 +39,10 @@ bool keyfile_check_end (const Keyfile *file, GError **error);
  * the old file or the new one, never a part. With durable, that is true after a loss of
  * power too, and the new one is there for good when this returns. After a failure the old
  * one is there, or the new one if only the last sync failed. dir_fd is of the
- * directory (not O_PATH). The temporary file is "NAME.new". Blocks. */
-bool keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, GError **error);
+ * directory (not O_PATH). The temporary file is "NAME.new"; when there is no space for it and
+ * spare_fd is not -1 but that of the store, the spare there (spare.h) becomes it. Blocks. */
+bool keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, int spare_fd,
+                   GError **error);
 
 /* Is the key there? */
 bool keyfile_has (const Keyfile *file, const char *group, const char *key);

@@ -313,7 +313,7 @@ store_disk_keys (GKeyFile *keys, const StoreDisk *disk)
 }
 
 bool
-manifest_save (Manifest *manifest, int store_fd, GError **error)
+manifest_save (Manifest *manifest, int store_fd, bool use_spare, GError **error)
 {
   GKeyFile *keys = manifest->file->keys;
 
@@ -326,5 +326,6 @@ manifest_save (Manifest *manifest, int store_fd, GError **error)
   g_key_file_set_uint64 (keys, GROUP, "next-number", manifest->next_number);
   for (guint i = 0; i < manifest->disks->len; i++)
     store_disk_keys (keys, manifest->disks->pdata[i]);
-  return keyfile_save (manifest->file, store_fd, MANIFEST_FILE, true, error);
+  return keyfile_save (manifest->file, store_fd, MANIFEST_FILE, true, use_spare ? store_fd : -1,
+                       error);
 }

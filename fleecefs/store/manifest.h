@@ -59,8 +59,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Manifest, manifest_free)
  * format, EUCLEAN when it is damaged. */
 Manifest *manifest_load (int store_fd, const char *store_path, GError **error);
 
-/* Replaces it, atomically and synced. */
-bool manifest_save (Manifest *manifest, int store_fd, GError **error);
+/* Replaces it, atomically and synced; with use_spare also on a full file system (spare.h). */
+bool manifest_save (Manifest *manifest, int store_fd, bool use_spare, GError **error);
 
 /* The disk of that name or number, or NULL. */
 StoreDisk *manifest_find_disk (const GPtrArray *disks, const char *name);

@@ -167,12 +167,12 @@ to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
 
 bool
 record_save (const StoreRecord *record, int layer_fd, const char *layer_path,
-             const GPtrArray *disks, bool durable, GError **error)
+             const GPtrArray *disks, bool durable, int spare_fd, GError **error)
 {
   g_autofree char *path = g_build_filename (layer_path, RECORD_FILE, NULL);
   g_autoptr (Keyfile) file = to_keys (record, path, disks);
 
-  return keyfile_save (file, layer_fd, RECORD_FILE, durable, error);
+  return keyfile_save (file, layer_fd, RECORD_FILE, durable, spare_fd, error);
 }
 
 static bool

@@ -31,4 +31,4 @@ StoreRecord *record_load (int layer_fd, const char *layer_path, uint32_t layer,
 
 /* Writes a record that record_check() accepts; see keyfile_save(). */
 bool record_save (const StoreRecord *record, int layer_fd, const char *layer_path,
-                  const GPtrArray *disks, bool durable, GError **error);
+                  const GPtrArray *disks, bool durable, int spare_fd, GError **error);

@@ -7,13 +7,14 @@
  *
  * fleecefs.ini is what makes a directory a store; it is written last at the
  * making and removed first at the unmaking. What is there without it (the lock,
- * an empty snapshots/, fleecefs.ini.new) is a store that was not made to the end, and is
+ * an empty snapshots/, fleecefs.ini.new, spare) is a store that was not made to the end, and is
  * treated as an empty directory.
  */
 #include "base/fail.h"
 #include "base/trust.h"
 #include "store/dir.h"
 #include "store/layers.h"
+#include "store/spare.h"
 #include "store/store-lock.h"
 #include "store/store-private.h"
 
@@ -93,7 +94,7 @@ is_leftover (const Store *store, const char *name, bool *out, GError **error)
     return fail_errno (error, errno, "cannot look into '%s'", store->path);
   if (strcmp (name, STORE_LOCK_FILE) == 0)
     *out = S_ISREG (st.st_mode) && st.st_size == 0;
-  else if (strcmp (name, MANIFEST_TEMPORARY) == 0)
+  else if (strcmp (name, MANIFEST_TEMPORARY) == 0 || strcmp (name, SPARE_FILE) == 0)
     *out = S_ISREG (st.st_mode);
   else if (strcmp (name, LAYERS_DIRECTORY) == 0 && S_ISDIR (st.st_mode))
     {
@@ -165,8 +166,9 @@ create (Store *store, uint64_t granule, GError **error)
   if (store->snapshots_fd < 0)
     return false;
   store->manifest = manifest_new (store->path, granule, store->boot_id);
-  if (!manifest_save (store->manifest, store->fd, error))
+  if (!manifest_save (store->manifest, store->fd, false, error))
     return false;
+  spare_keep (store->fd);
   if (!store->made_directory)
     return true;
   /* A parent that may be searched but not read cannot be synced by us. */
@@ -231,6 +233,7 @@ unmake (Store *store)
     {
       unlinkat (store->fd, MANIFEST_FILE, 0);
       unlinkat (store->fd, MANIFEST_TEMPORARY, 0);
+      unlinkat (store->fd, SPARE_FILE, 0);
       unlinkat (store->fd, LAYERS_DIRECTORY, AT_REMOVEDIR);
     }
   if (store->is_new || store->made_lock)

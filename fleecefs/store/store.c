@@ -5,13 +5,16 @@
 #include "store/dir.h"
 #include "store/layers.h"
 #include "store/record.h"
+#include "store/spare.h"
 #include "store/store-lock.h"
 #include "store/store-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 /* Numbers that one write of the manifest reserves. */
 #define RESERVED_NUMBERS 64
@@ -131,7 +134,8 @@ store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_
 
 /* Writes the manifest with another state; in memory it stays as it was on failure. */
 static bool
-save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, GError **error)
+save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, bool use_spare,
+            GError **error)
 {
   Manifest *manifest = store->manifest;
   Manifest old = *manifest;
@@ -139,8 +143,9 @@ save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, 
   manifest->open = open;
   manifest->boot_id = g_strdup (boot_id);
   manifest->next_number = next_number;
-  if (manifest_save (manifest, store->fd, error))
+  if (manifest_save (manifest, store->fd, use_spare, error))
     {
+      spare_keep (store->fd);
       g_free (old.boot_id);
       return true;
     }
@@ -159,13 +164,13 @@ reserve (const Store *store)
 bool
 store_mark_open (Store *store, GError **error)
 {
-  return save_state (store, true, store->boot_id, reserve (store), error);
+  return save_state (store, true, store->boot_id, reserve (store), true, error);
 }
 
 bool
 store_mark_clean (Store *store, GError **error)
 {
-  return save_state (store, false, store->boot_id, store->next, error);
+  return save_state (store, false, store->boot_id, store->next, true, error);
 }
 
 uint32_t
@@ -180,7 +185,7 @@ store_next_number (Store *store, GError **error)
     }
   /* The state stays what it is: a crash that nobody has dealt with is not forgotten here. */
   if (store->next >= manifest->next_number
-      && !save_state (store, manifest->open, manifest->boot_id, reserve (store), error))
+      && !save_state (store, manifest->open, manifest->boot_id, reserve (store), false, error))
     return 0;
   return (uint32_t) store->next++;
 }
@@ -224,13 +229,26 @@ store_write_record (Store *store, const StoreRecord *record, bool durable, GErro
   const GPtrArray *disks = store->manifest->disks;
   g_autofree char *layer_path = NULL;
   DIR_AUTO_FD fd = -1;
+  bool replaces, ok;
 
   if (!record_check (record, disks, error))
     return false;
   fd = layers_open (store->snapshots_fd, store->snapshots_path, record->layer, &layer_path, error);
   /* The directory first: a record that can be found after a loss of power must have a way to it. */
-  return fd >= 0 && (!durable || dir_sync (store->snapshots_fd, store->snapshots_path, error))
-         && record_save (record, fd, layer_path, disks, durable, error);
+  if (fd < 0 || (durable && !dir_sync (store->snapshots_fd, store->snapshots_path, error)))
+    return false;
+  /* The spare is for what gives back as much: not for a new snapshot. */
+  replaces = faccessat (fd, RECORD_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  ok = record_save (record, fd, layer_path, disks, durable, replaces ? store->fd : -1, error);
+  if (ok)
+    spare_keep (store->fd);
+  return ok;
+}
+
+void
+store_keep_spare (Store *store)
+{
+  spare_keep (store->fd);
 }
 
 GPtrArray *

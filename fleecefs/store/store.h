@@ -4,6 +4,7 @@
  *
  *     STORE/lock                          two lock bytes, see below
  *     STORE/fleecefs.ini                  format, uuid, boot id, clean or open, disks
+ *     STORE/spare                         space for a change of the manifest, see below
  *     STORE/snapshots/000001/snapshot.ini one layer of the chains
  *     STORE/snapshots/000001/vm1.img.qcow2
  *
@@ -15,7 +16,8 @@
  * are two things.
  *
  * Every manifest file is changed by write-new, fsync, rename, fsync of the
- * directory; so a reader finds the old record or the new one. A directory
+ * directory; so a reader finds the old record or the new one. When the file system is full the
+ * new one is made out of the spare, so that what is there can always be changed. A directory
  * without snapshot.ini is half made: nothing was ever read through it, and it is
  * removed by store_open().
  *
@@ -169,6 +171,8 @@ char *store_overlay_reference (uint32_t layer, const char *disk);
  * written, for a record that is wrong by itself; that id and name are not in use is up to
  * the caller. */
 bool store_write_record (Store *store, const StoreRecord *record, bool durable, GError **error);
+/* Makes the spare again, if it was used and there is space now. */
+void store_keep_spare (Store *store);
 /* Takes a layer's record away again: the directory is half made. A missing one is no error. */
 bool store_remove_record (Store *store, uint32_t layer, GError **error);
 /* Reads all layers, oldest first (StoreRecord *, owned by the array). A damaged record, two

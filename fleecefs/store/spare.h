@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* STORE/spare: space for the next manifest file when the file system is full.
+ *
+ * The manifest is changed by writing a new file, which needs an inode and a block. The
+ * spare is a file that has both. When there is no space (or quota) it is moved to the
+ * name of the new file and written there; nothing has to be allocated for that, and nobody
+ * else can take what was freed in between. The file that it replaces is the next spare.
+ * Without one everything works as long as there is space.
+ *
+ * dir_fd is that of the store. Not thread safe; all functions block on the disk.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#define SPARE_FILE "spare"
+
+/* Makes sure that there is a spare, if there is space. What has the name and is no such file is
+ * removed, if it can be; it is never followed or written to. Returns false when there is none. */
+bool spare_keep (int dir_fd);
+
+/* Moves the spare to name in another directory of the same file system and opens it for
+ * writing; it has any size and contents, mode 0600, and space for 4 KiB at least, mostly 64.
+ * Returns the descriptor, or -1 when there is none. */
+int spare_lend (int dir_fd, int to_dir_fd, const char *name);
+
+/* The file of that name in another directory is the spare from now on. */
+void spare_return (int dir_fd, int from_dir_fd, const char *name);
