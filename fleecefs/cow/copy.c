@@ -21,6 +21,8 @@
 #define EXTENT_MIN (128 * KIB)
 /* Shared blocks pay for long runs only, where the file system keeps an extent for each. */
 #define CLONE_MIN (256 * KIB)
+/* What the record of a copy may take in a table. */
+#define TABLE_BLOCK 4096
 
 /* A copy under way: what stays the same from run to run. */
 typedef struct
@@ -68,11 +70,15 @@ write_data (Copy *copy, unsigned first, unsigned n, const uint8_t *buffer)
   for (unsigned run = first, length; (length = granule_set_next_run (&data, &run)) > 0;
        run += length)
     {
-      int r;
+      int r = space_take (overlay_space (copy->to), length * granule);
 
-      reserve (copy, first_granule (copy) + run, length);
-      r = overlay_write (copy->to, first_granule (copy) + run, length,
-                         buffer + (run - first) * granule);
+      if (r == 0)
+        {
+          reserve (copy, first_granule (copy) + run, length);
+          r = overlay_write (copy->to, first_granule (copy) + run, length,
+                             buffer + (run - first) * granule);
+          space_done (overlay_space (copy->to), length * granule);
+        }
       if (r < 0)
         {
           copy->fault = LAYER_WRITE_FAILED;
@@ -136,18 +142,11 @@ offload_bytes (Copy *copy, DiskCopyMethod method, uint64_t from, uint64_t to, ui
   return 0;
 }
 
-/* True when the run was copied inside the kernel. Any refusal is for good. */
 static bool
-offload (Copy *copy, unsigned first, unsigned n)
+offload_reserved (Copy *copy, DiskCopyMethod method, uint64_t at, unsigned n)
 {
   uint64_t granule = copy->disk->geometry.granule;
-  uint64_t at = first_granule (copy) + first;
-  DiskCopyMethod method = atomic_load_explicit (&copy->disk->copy, memory_order_relaxed);
 
-  if (method == DISK_COPY_BOUNCE || (at + n) * granule > copy->size
-      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN))
-    return false;
-  reserve (copy, at, n);
   while (n > 0)
     {
       uint64_t n_here;
@@ -162,6 +161,26 @@ offload (Copy *copy, unsigned first, unsigned n)
       n -= (unsigned) n_here;
     }
   return true;
+}
+
+/* True when the run was copied inside the kernel. Any refusal of the kernel's is for good. */
+static bool
+offload (Copy *copy, unsigned first, unsigned n)
+{
+  uint64_t granule = copy->disk->geometry.granule;
+  uint64_t at = first_granule (copy) + first;
+  DiskCopyMethod method = atomic_load_explicit (&copy->disk->copy, memory_order_relaxed);
+  bool ok;
+
+  if (method == DISK_COPY_BOUNCE || (at + n) * granule > copy->size
+      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN))
+    return false;
+  if (space_take (overlay_space (copy->to), n * granule) < 0)
+    return false; /* parts of it may fit */
+  reserve (copy, at, n);
+  ok = offload_reserved (copy, method, at, n);
+  space_done (overlay_space (copy->to), n * granule);
+  return ok;
 }
 
 /* The number of granules from first on, at most n, that are one kind of extent. */
@@ -230,12 +249,16 @@ copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t 
   Copy copy = {
     .disk = disk, .stripe = stripe, .to = to, .size = size, .region = region, .zero = out_zero
   };
-  int r = 0;
+  int r = space_take (overlay_space (to), TABLE_BLOCK);
 
   *out_zero = (GranuleSet){ 0 };
+  *out_fault = LAYER_WRITE_FAILED;
+  if (r < 0)
+    return r;
   for (unsigned first = 0, n; r == 0 && (n = granule_set_next_run (granules, &first)) > 0;
        first += n)
     r = copy_run (&copy, first, n);
+  space_done (overlay_space (to), TABLE_BLOCK);
   *out_fault = copy.fault;
   return r;
 }

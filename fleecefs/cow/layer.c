@@ -73,5 +73,5 @@ layer_dup_fault (Layer *layer)
   if (fault == 0)
     return NULL;
   return errnum == 0 ? g_strdup (texts[fault >> 16])
-                     : g_strdup_printf ("%s: %s", texts[fault >> 16], g_strerror (errnum));
+                     : g_strdup_printf ("%s: %s", texts[fault >> 16], space_strerror (errnum));
 }

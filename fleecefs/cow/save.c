@@ -82,7 +82,7 @@ static int
 settle_failure (Save *save, const GranuleSet *granules, LayerFault fault, int r)
 {
   if (save->disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE)
-    return r;
+    return space_errno (r);
   if (chain_break (save->chain, &save->disk->geometry, save->region, granules, fault, -r))
     save->broke = true;
   granule_set_add (&save->given_up, granules);

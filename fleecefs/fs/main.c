@@ -70,6 +70,8 @@ open_set (const Options *options, const Places *places, GError **error)
     .store = places->store,
     .granule = options->granule,
     .max_snapshots = options->max_snapshots,
+    .max_overlay = options->max_overlay,
+    .reserve = options->reserve,
     .copy = options->copy,
     .on_cbw_error = options->on_cbw_error,
     .cbw_timeout = options->cbw_timeout,

@@ -12,6 +12,7 @@
 #define THREADS_DEFAULT 16
 #define THREADS_MAX 256
 #define CBW_TIMEOUT_MAX 86400
+#define SIZE_LIMIT (TIB << 20)
 
 enum
 {
@@ -26,6 +27,8 @@ enum
   KEY_CBW_TIMEOUT,
   KEY_DURABILITY,
   KEY_MAX_SNAPSHOTS,
+  KEY_MAX_OVERLAY,
+  KEY_RESERVE,
   KEY_THREADS,
   KEY_MAX_READ,
   KEY_ALLOW,
@@ -51,6 +54,8 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("cbw-timeout=", KEY_CBW_TIMEOUT),
   FUSE_OPT_KEY ("durability=", KEY_DURABILITY),
   FUSE_OPT_KEY ("max-snapshots=", KEY_MAX_SNAPSHOTS),
+  FUSE_OPT_KEY ("max-overlay=", KEY_MAX_OVERLAY),
+  FUSE_OPT_KEY ("reserve=", KEY_RESERVE),
   FUSE_OPT_KEY ("threads=", KEY_THREADS),
   FUSE_OPT_KEY ("max_read=", KEY_MAX_READ),
   FUSE_OPT_KEY ("allow_other", KEY_ALLOW),
@@ -132,6 +137,19 @@ parse_granule (const char *arg, uint64_t *out, GError **error)
   return true;
 }
 
+/* A size in bytes from min on. */
+static bool
+parse_size (const char *arg, uint64_t min, uint64_t *out, GError **error)
+{
+  uint64_t bytes;
+
+  if (!units_parse_size (strchr (arg, '=') + 1, &bytes) || bytes < min || bytes > SIZE_LIMIT)
+    return usage_fail (error, "bad option '%s': give a size%s, like 500M or 20G", arg,
+                       min > 0 ? " from 1M on" : "");
+  *out = bytes;
+  return true;
+}
+
 /* The index of the option's value among two or three words. */
 static bool
 parse_word (const char *arg, const char *const *words, int *out, GError **error)
@@ -177,6 +195,10 @@ parse_own (Parse *parse, const char *arg, int key)
       return parse_granule (arg, &options->granule, parse->error);
     case KEY_MAX_SNAPSHOTS:
       return parse_number (arg, 1, MAX_SNAPSHOTS_MAX, &options->max_snapshots, parse->error);
+    case KEY_MAX_OVERLAY:
+      return parse_size (arg, MIB, &options->max_overlay, parse->error);
+    case KEY_RESERVE:
+      return parse_size (arg, 0, &options->reserve, parse->error);
     case KEY_THREADS:
       return parse_number (arg, 1, THREADS_MAX, &options->threads, parse->error);
     case KEY_COPY:

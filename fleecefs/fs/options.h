@@ -27,6 +27,7 @@ typedef struct
   char *store;            /* as given, or NULL: then there is one image */
   uint64_t granule;       /* bytes, or 0 */
   unsigned max_snapshots;
+  uint64_t max_overlay, reserve; /* bytes, or 0 */
   unsigned threads;
   unsigned max_read; /* bytes, or 0; also in fuse */
   DiskCopyMethod copy;

@@ -65,12 +65,38 @@ add_snapshots (GString *text, Snapshots *set)
     }
 }
 
+/* What the overlays take, and how much more there is. */
+static void
+add_space (GString *text, Snapshots *set)
+{
+  SpaceUsage usage;
+  bool is_overlay;
+  unsigned percent, alarm;
+
+  if (snapshots_space (set, &usage) < 0)
+    return;
+  percent = space_percent (&usage, &is_overlay);
+  alarm = space_alarm (0, percent);
+  g_string_append_printf (text, "kept: %" PRIu64 " bytes", usage.kept);
+  if (usage.max_overlay > 0)
+    g_string_append_printf (text, ", max-overlay %" PRIu64, usage.max_overlay);
+  g_string_append_printf (text, "\nfree: %" PRIu64 " bytes", usage.free);
+  if (usage.reserve > 0)
+    g_string_append_printf (text, ", reserve %" PRIu64, usage.reserve);
+  g_string_append_c (text, '\n');
+  if (alarm > 0)
+    g_string_append_printf (text, "warning: %u%% of %s is used\n", percent,
+                            is_overlay ? "max-overlay" : "the store's file system");
+}
+
 GString *
 status_text (Snapshots *set)
 {
   GString *text = g_string_new (NULL);
 
-  g_string_append_printf (text, "store: %s\n\n", snapshots_store_path (set));
+  g_string_append_printf (text, "store: %s\n", snapshots_store_path (set));
+  add_space (text, set);
+  g_string_append_c (text, '\n');
   add_disks (text, set);
   g_string_append_c (text, '\n');
   add_snapshots (text, set);

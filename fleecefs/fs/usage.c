@@ -24,6 +24,8 @@ static const char help_text[]
       "    granule=SIZE       copy unit of a new store, 4k to 64k [4k]\n"
       "    copy=METHOD        auto, bounce or offload [auto]\n"
       "    on-cbw-error=WHAT  break-snapshot or break-guest-write [break-snapshot]\n"
+      "    max-overlay=SIZE   the most that all old blocks may take together\n"
+      "    reserve=SIZE       space to leave free in the store's file system [0]\n"
       "    max-snapshots=N    1 to 10000 [100]\n"
       "    threads=N          1 to 256 [16]\n"
       "    cbw-timeout=N      seconds that a guest's write waits for its copies; then the\n"

@@ -21,6 +21,7 @@ struct _Overlay
   char *name;
   uint64_t granule;
   Qcow2Map *map;
+  Space *space; /* may be NULL */
   bool durable; /* once other threads use it */
 
   GroupSync sync;
@@ -52,6 +53,8 @@ overlay_free (Overlay *overlay)
 {
   if (overlay == NULL)
     return;
+  if (overlay->space != NULL)
+    space_remove (overlay->space, overlay->fd);
   if (overlay->map != NULL)
     qcow2_map_free (overlay->map);
   lock_clear (&overlay->header_lock);
@@ -59,6 +62,19 @@ overlay_free (Overlay *overlay)
   close (overlay->fd);
   g_free (overlay->name);
   g_free (overlay);
+}
+
+void
+overlay_set_space (Overlay *overlay, Space *space)
+{
+  overlay->space = space;
+  space_add (space, overlay->fd);
+}
+
+Space *
+overlay_space (const Overlay *overlay)
+{
+  return overlay->space;
 }
 
 static int

@@ -22,6 +22,7 @@
 #pragma once
 
 #include "overlay/qcow2-map.h"
+#include "overlay/space.h"
 
 typedef struct _Overlay Overlay;
 
@@ -34,6 +35,11 @@ Overlay *overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t g
  * the given granule and size. */
 Overlay *overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule,
                        GError **error);
+
+/* The overlay counts in the space, which outlives it. Before anybody else knows it. */
+void overlay_set_space (Overlay *overlay, Space *space);
+/* That of overlay_set_space(), or NULL. */
+Space *overlay_space (const Overlay *overlay);
 
 /* Makes the image clean with that backing file, and frees it. With nothing changed
  * since it was opened, that is no I/O. On failure it is freed and stays dirty. */

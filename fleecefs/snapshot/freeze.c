@@ -12,6 +12,9 @@
  * with the barrier closed. */
 #define PREPARE_TRIES 3
 
+/* Bytes that an overlay takes with its first old block. */
+#define EMPTY_OVERLAY (32 * KIB)
+
 /* The overlays of a new level, for disks of their size now. On failure some are there. */
 static bool
 create_overlays (Snapshots *set, Level *level, GError **error)
@@ -38,6 +41,7 @@ create_overlays (Snapshots *set, Level *level, GError **error)
       ok = overlay != NULL;
       if (ok)
         {
+          overlay_set_space (overlay, set->space);
           level->layers[i] = layer_new (overlay, size, level->number);
           r = set->durable ? overlay_make_durable (overlay) : 0;
           ok = r == 0 || fail_errno (error, -r, "cannot sync overlay '%s'", name);
@@ -168,6 +172,21 @@ undo_level (Snapshots *set, Level *level) LOCK_REQUIRES (&set->verbs)
   level_free (level);
 }
 
+/* Is there room for the overlays of another level, within the limits of ours? What the file
+ * system says comes out when they are made. */
+static bool
+check_space (Snapshots *set, GError **error)
+{
+  uint64_t bytes = set->n_disks * EMPTY_OVERLAY;
+  int r = space_take (set->space, bytes);
+
+  if (r < 0)
+    return fail (error, -space_errno (r), "there is no room for its overlays in the store: %s",
+                 space_strerror (-r));
+  space_done (set->space, bytes);
+  return true;
+}
+
 Snapshot *
 set_create_snapshot (Snapshots *set, const char *name, GError **error)
 {
@@ -176,6 +195,8 @@ set_create_snapshot (Snapshots *set, const char *name, GError **error)
   Level *level;
 
   record->images = g_ptr_array_new ();
+  if (!check_space (set, error))
+    return NULL;
   record->id = record->layer = store_next_number (set->store, error);
   if (record->id == 0 || !store_create_layer (set->store, record->layer, error))
     return NULL;

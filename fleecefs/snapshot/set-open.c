@@ -139,6 +139,8 @@ open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, 
   if (dir_fd >= 0)
     {
       overlay = overlay_open (dir_fd, name, image->size, set->granule, &error);
+      if (overlay != NULL)
+        overlay_set_space (overlay, set->space);
       close (dir_fd);
     }
   if (overlay == NULL && *out_damage == NULL)
@@ -282,6 +284,7 @@ set_free (Snapshots *set)
     g_clear_pointer (&set->disks[i], disk_free);
   g_ptr_array_set_free_func (set->levels, (GDestroyNotify) level_free);
   g_ptr_array_unref (set->levels);
+  space_free (set->space);
   barrier_free (set->barrier);
   pthread_cond_destroy (&set->room);
   pthread_cond_destroy (&set->work);
@@ -327,6 +330,23 @@ open_sources (const SnapshotsImage *images, unsigned n, Source **sources, GError
 }
 
 static bool
+check_reserve (const Snapshots *set, GError **error)
+{
+  SpaceUsage usage;
+  int r = space_look (set->space, &usage);
+
+  if (r < 0)
+    return fail_errno (error, -r, "cannot look at the file system of the store '%s'",
+                       store_path (set->store));
+  if (usage.reserve > 0 && usage.reserve >= usage.total)
+    return fail (error, EINVAL,
+                 "reserve is as much as the file system of the store '%s' has (%" G_GUINT64_FORMAT
+                 "M); give less",
+                 store_path (set->store), usage.total / MIB);
+  return true;
+}
+
+static bool
 open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *sources, GError **error)
 {
   g_autofree char *beside = g_strconcat (source_path (sources[0]), ".fleece", NULL);
@@ -336,7 +356,12 @@ open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *source
   if (config->store == NULL && source_is_block (sources[0]))
     return fail (error, EINVAL, "a block device needs a store; say where with -o store=DIR");
   set->store = store_open (config->store != NULL ? config->store : beside, &set->granule, error);
-  return set->store != NULL;
+  if (set->store == NULL)
+    return false;
+  set->space = space_new (store_path (set->store), config->max_overlay, config->reserve);
+  if (set->space == NULL)
+    return fail_errno (error, errno, "cannot open the store '%s'", store_path (set->store));
+  return check_reserve (set, error);
 }
 
 /* Everything after the images are open and owned; takes them over. */

@@ -33,6 +33,7 @@ struct _Snapshots
 {
   /* constant after open */
   Store *store;
+  Space *space; /* of all overlays */
   Barrier *barrier;
   uint64_t granule;
   unsigned max_snapshots;
@@ -61,6 +62,7 @@ struct _Snapshots
   bool something_died;  /* under lock */
   bool something_broke; /* under lock */
   atomic_bool stop;
+  unsigned alarm; /* of the space; the thread's own */
 };
 
 /* A snapshot of the level with n_refs references, entered in the set's tables. */

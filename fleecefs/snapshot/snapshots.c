@@ -43,6 +43,12 @@ snapshots_statvfs (const Snapshots *set, struct statvfs *out)
   return store_statvfs (set->store, out);
 }
 
+int
+snapshots_space (const Snapshots *set, SpaceUsage *out)
+{
+  return space_look (set->space, out);
+}
+
 static Snapshot *
 ref_locked (Snapshot *snapshot) LOCK_REQUIRES (&snapshot->set->lock)
 {

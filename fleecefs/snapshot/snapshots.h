@@ -32,6 +32,8 @@ typedef struct
   const char *store;         /* directory, or NULL for IMAGE.fleece beside a single image */
   uint64_t granule;          /* bytes: 4k to 64k, a power of two; 0: the store's, 4k in a new one */
   unsigned max_snapshots;    /* at least 1 */
+  uint64_t max_overlay;      /* see overlay/space.h; 0: no limit */
+  uint64_t reserve;          /* the same */
   DiskCopyMethod copy;       /* see cow/disk.h */
   DiskCbwError on_cbw_error; /* see cow/disk.h */
   unsigned cbw_timeout;      /* seconds that a guest's write waits for its copies; 0: no limit */
@@ -73,6 +75,8 @@ const char *snapshots_store_path (const Snapshots *set);
 /* The file system of the store. Returns 0 or -errno. */
 struct statvfs;
 int snapshots_statvfs (const Snapshots *set, struct statvfs *out);
+/* What the overlays take and may take. Returns 0 or -errno. */
+int snapshots_space (const Snapshots *set, SpaceUsage *out);
 
 /* Freezes all disks at one instant under a new name. Returns 0 or -errno: -EINVAL
  * (leading dot, empty, '/'), -ENAMETOOLONG, -EILSEQ (not UTF-8, control characters),
