@@ -15,6 +15,7 @@
  *     stripe.lock           claims, frozen reads, published   never: snapshot readers
  *       (tracker.h)         L2 entries of one region          need it
  *     tables (qcow2-map.c)  loading and creating L2 tables    reads or creates one table
+ *     space (space.c)       counting what overlays take       fstat, statvfs
  *     header (overlay.c)    the header of one overlay         one small write
  *     note (disk-private.h) the note at a source              an extended attribute
  *     job (deadline.c)      the end of one job                no

@@ -13,6 +13,10 @@
 /* How long a mkdir waits for one to go. */
 #define ROOM_WAIT_S 1
 
+/* Between two looks at the space, in seconds; and between two tries of a merge that failed. */
+#define TICK_SECONDS 1
+#define RETRY_TICKS 5
+
 typedef struct
 {
   Snapshots *set;
@@ -126,17 +130,17 @@ may_go_up (const Level *older, const Level *dead)
   return true;
 }
 
-/* The first dead level and the one before it, which is not dead. False when there is
- * nothing to merge. */
+/* A dead level and the one before it, which is not dead: the first but for n_skipped. False when
+ * there is nothing to merge. */
 static bool
-find_merge (Snapshots *set, Merge *merge) LOCK_REQUIRES (&set->verbs)
+find_merge (Snapshots *set, unsigned n_skipped, Merge *merge) LOCK_REQUIRES (&set->verbs)
 {
   for (unsigned i = first_needed (set) + 1; i < set->levels->len; i++)
     {
       Level *dead = set->levels->pdata[i];
       Level *older = set->levels->pdata[i - 1];
 
-      if (!is_dead (set, dead))
+      if (!is_dead (set, dead) || is_dead (set, older) || n_skipped-- > 0)
         continue;
       *merge = (Merge){ .set = set, .older = older, .dead = dead };
       merge->up = may_go_up (older, dead) && allocated (older) < allocated (dead);
@@ -228,7 +232,7 @@ finish_up (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&s
 
 /* Returns false when it failed and a second try would too. */
 static bool
-run_merge (const Merge *merge)
+run_merge (const Merge *merge, bool quiet)
 {
   Snapshots *set = merge->set;
   g_autoptr (GError) error = NULL;
@@ -246,7 +250,7 @@ run_merge (const Merge *merge)
     ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
   else if (r < 0 && r != -ECANCELED)
     ok = fail_errno (&error, -r, "reading or writing its overlays failed");
-  if (!ok)
+  if (!ok && !quiet)
     g_warning ("cannot merge level %u of the store: %s", merge->dead->number, error->message);
   if (set->merging_into != NULL)
     {
@@ -262,22 +266,77 @@ run_merge (const Merge *merge)
 
 /* --- the thread --- */
 
-/* Waits for something to do: a note of what broke stays for broken_tell(). False: stop. */
+/* Waits for something to do, at most for a tick: a note of what broke stays for broken_tell(). False:
+ * there is nothing. */
 static bool
 wait_for_work (Snapshots *set)
 {
+  struct timespec deadline;
+  bool found, in_time = true;
+
+  clock_gettime (CLOCK_MONOTONIC, &deadline);
+  deadline.tv_sec += TICK_SECONDS;
   lock_acquire (&set->lock);
-  while (!set->something_died && !set->something_broke && !atomic_load (&set->stop))
+  while (in_time && !set->something_died && !set->something_broke && !atomic_load (&set->stop))
     {
       set->is_working = false;
       pthread_cond_signal (&set->room);
       PAUSE_POINT ("merge:idle");
-      lock_wait (&set->lock, &set->work);
+      in_time = lock_wait_until (&set->lock, &set->work, &deadline);
     }
-  set->is_working = true;
+  found = set->something_died || set->something_broke;
+  set->is_working = found;
   set->something_died = false;
   lock_release (&set->lock);
-  return !atomic_load (&set->stop);
+  return found;
+}
+
+/* Says in the log when the store gets full. */
+static void
+watch_space (Snapshots *set)
+{
+  SpaceUsage usage;
+  bool is_overlay;
+  unsigned percent, alarm;
+
+  if (space_look (set->space, &usage) < 0)
+    return;
+  percent = space_percent (&usage, &is_overlay);
+  alarm = space_alarm (set->alarm, percent);
+  if (alarm > set->alarm && is_overlay)
+    g_warning ("the overlays in the store '%s' take %u%% of max-overlay; remove snapshots",
+               store_path (set->store), percent);
+  else if (alarm > set->alarm)
+    g_warning ("%u%% of the file system of the store '%s' is used; %" G_GUINT64_FORMAT
+               "M are free%s; remove snapshots or other files",
+               percent, store_path (set->store), usage.free / MIB,
+               usage.reserve > 0 ? ", with those of reserve" : "");
+  set->alarm = alarm;
+}
+
+/* Drops, merges and notes what there is, until only merges are left that fail; returns how many
+ * do. quiet: they did before, and the log says why. */
+static unsigned
+do_all (Snapshots *set, bool quiet)
+{
+  unsigned n_failed = 0;
+  bool again = true;
+
+  while (again && !atomic_load (&set->stop))
+    {
+      Merge merge;
+
+      broken_tell (set);
+      lock_acquire (&set->verbs);
+      store_keep_spare (set->store);
+      drop_unneeded (set);
+      again = find_merge (set, n_failed, &merge);
+      lock_release (&set->verbs);
+      /* The next one may succeed, and give back the space that this one lacks. */
+      if (again)
+        n_failed = run_merge (&merge, quiet) ? 0 : n_failed + 1;
+    }
+  return n_failed;
 }
 
 static void *
@@ -285,20 +344,17 @@ work (void *data)
 {
   Snapshots *set = data;
 
-  while (wait_for_work (set))
+  unsigned n_failed = 0, n_ticks = 0;
+
+  while (!atomic_load (&set->stop))
     {
-      bool again = true;
+      bool work = wait_for_work (set);
 
-      while (again && !atomic_load (&set->stop))
+      watch_space (set);
+      if (work || (n_failed > 0 && ++n_ticks >= RETRY_TICKS))
         {
-          Merge merge;
-
-          broken_tell (set);
-          lock_acquire (&set->verbs);
-          drop_unneeded (set);
-          again = find_merge (set, &merge);
-          lock_release (&set->verbs);
-          again = again && run_merge (&merge);
+          n_failed = do_all (set, n_failed > 0);
+          n_ticks = 0;
         }
     }
   return NULL;

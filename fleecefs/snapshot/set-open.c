@@ -264,7 +264,7 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
   set->by_id = g_hash_table_new (NULL, NULL);
   lock_init (&set->verbs);
   lock_init (&set->lock);
-  pthread_cond_init (&set->work, NULL);
+  lock_init_timed (&set->work);
   lock_init_timed (&set->room);
   return set;
 }
