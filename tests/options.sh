@@ -14,7 +14,8 @@ for option in --help -h; do
 	[ ! -s errors ] || fail "$option prints to standard error"
 	grep -q '^Usage: fleecefs .*IMAGE\.\.\. MOUNTPOINT$' help || fail "$option: no usage line"
 	# Each option of the manual is in the summary.
-	for word in store= granule= copy= on-cbw-error= max-snapshots= threads= durability= allow_other; do
+	for word in store= granule= copy= on-cbw-error= max-overlay= reserve= max-snapshots= \
+		threads= durability= allow_other; do
 		grep -qF -- "$word" help || fail "$option does not name $word"
 	done
 done
@@ -60,6 +61,8 @@ option granule= '4k, 8k, 16k, 32k or 64k' '' 0 x -4k 2k 12k 5000 4k4k 4kk 65537 
 option threads= 'number from 1 to 256' '' 0 x -1 1.5 257 99999999999999999999 '1 '
 option cbw-timeout= 'number from 0 to 86400' '' x -1 1.5 86401
 option max-snapshots= 'number from 1 to 10000' '' 0 x -1 10001 99999999999999999999
+option max-overlay= 'size from 1M on' '' 0 x -1 1.5G 1000k 1X 1MB 99999999999999999999 9999999999G
+option reserve= 'give a size' '' x -1 1.5G 1X 99999999999999999999 9999999999G
 option copy= 'auto, bounce, offload' '' x Auto autob
 option on-cbw-error= 'break-snapshot, break-guest-write' '' x break
 option durability= 'process, power' '' x

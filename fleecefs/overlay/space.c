@@ -166,6 +166,7 @@ space_look (Space *space, SpaceUsage *out)
   };
   lock_acquire (&space->lock);
   out->kept = count_kept (space);
+  atomic_store (&space->grant, 0); /* the next writer shall see what has changed, too */
   lock_release (&space->lock);
   return 0;
 }

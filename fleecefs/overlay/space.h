@@ -55,7 +55,8 @@ typedef struct
   uint64_t reserve;
 } SpaceUsage;
 
-/* How it is now. Returns 0 or -errno. */
+/* How it is now; the grant ends, so that writers notice when somebody else has filled the file
+ * system. Returns 0 or -errno. */
 int space_look (Space *space, SpaceUsage *out);
 
 /* How full, in percent, by the limit that is nearer; *out_is_overlay: that is max_overlay. */
