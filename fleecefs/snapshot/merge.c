@@ -266,8 +266,8 @@ run_merge (const Merge *merge, bool quiet)
 
 /* --- the thread --- */
 
-/* Waits for something to do, at most for a tick: a note of what broke stays for broken_tell(). False:
- * there is nothing. */
+/* Waits for something to do, at most for a tick: a note of what broke stays for broken_tell().
+ * False: there is nothing. */
 static bool
 wait_for_work (Snapshots *set)
 {
