@@ -249,7 +249,7 @@ run_merge (const Merge *merge, bool quiet)
   if (r == 0 && is_wanted (merge))
     ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
   else if (r < 0 && r != -ECANCELED)
-    ok = fail_errno (&error, -r, "reading or writing its overlays failed");
+    ok = fail (&error, -r, "reading or writing its overlays failed: %s", space_strerror (-r));
   if (!ok && !quiet)
     g_warning ("cannot merge level %u of the store: %s", merge->dead->number, error->message);
   if (set->merging_into != NULL)
@@ -291,18 +291,21 @@ wait_for_work (Snapshots *set)
   return found;
 }
 
-/* Says in the log when the store gets full. */
+/* Says in the log when the store gets full, if there is anything that can suffer from it. */
 static void
 watch_space (Snapshots *set)
 {
   SpaceUsage usage;
-  bool is_overlay;
+  bool is_overlay, has_levels;
   unsigned percent, alarm;
 
+  lock_acquire (&set->lock);
+  has_levels = set->levels->len > 0;
+  lock_release (&set->lock);
   if (space_look (set->space, &usage) < 0)
     return;
   percent = space_percent (&usage, &is_overlay);
-  alarm = space_alarm (set->alarm, percent);
+  alarm = has_levels ? space_alarm (set->alarm, percent) : 0;
   if (alarm > set->alarm && is_overlay)
     g_warning ("the overlays in the store '%s' take %u%% of max-overlay; remove snapshots",
                store_path (set->store), percent);
