@@ -26,6 +26,7 @@ typedef struct
 {
   _Atomic (Qcow2Entry *) entries; /* NULL: not in memory */
   _Atomic uint64_t host_offset;   /* 0: not in the file; set once */
+  uint64_t failed;                /* where it was to be when making it failed; under tables_lock */
 } Qcow2Table;
 
 struct _Qcow2Map
@@ -41,7 +42,7 @@ struct _Qcow2Map
   uint8_t *used;                 /* bit i: something stands in cluster i, which is below n_loaded */
   _Atomic uint64_t next_cluster; /* the end of what is used */
   _Atomic uint64_t room_end;     /* the end of the file; 0: it has not been set by us yet */
-  GArray *leaks; /* uint64_t; clusters that nothing refers to. Under tables_lock after load */
+  GArray *leaks; /* uint64_t; clusters that nothing refers to. Changed at load and at the end */
   Qcow2Table tables[];
 };
 

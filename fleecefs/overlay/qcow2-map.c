@@ -283,10 +283,36 @@ record_reserved (Qcow2Map *map)
   return 0;
 }
 
+/* The places of tables that could not be made. */
+static int
+give_up_failed (Qcow2Map *map)
+{
+  static const uint8_t none_be[8];
+
+  for (uint32_t i = 0; i < map->header.l1_size; i++)
+    {
+      Qcow2Table *table = &map->tables[i];
+      uint64_t cluster = table->failed >> map->header.cluster_bits;
+
+      if (table->failed != 0 && table->host_offset == 0)
+        {
+          int r = io_write_full (map->fd, none_be, sizeof none_be,
+                                 map->header.l1_offset + 8 * (uint64_t) i);
+
+          if (r < 0)
+            return r;
+          g_array_append_val (map->leaks, cluster);
+        }
+    }
+  return 0;
+}
+
 int
 qcow2_map_finish (Qcow2Map *map)
 {
   int r = record_reserved (map);
 
+  if (r == 0)
+    r = give_up_failed (map);
   return r < 0 ? r : qcow2_refcount_write (map->fd, &map->header, map->next_cluster, map->leaks);
 }

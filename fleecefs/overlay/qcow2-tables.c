@@ -171,7 +171,9 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
 
   if (entries == NULL)
     return -ENOMEM;
-  offset = qcow2_take_clusters (map, 1, &n) << map->header.cluster_bits;
+  offset = table->failed;
+  if (offset == 0)
+    offset = qcow2_take_clusters (map, 1, &n) << map->header.cluster_bits;
 
   /* The last entry is written so that the file reaches that far before L1 says so. */
   r = io_write_full (map->fd, zeros, sizeof zeros,
@@ -184,10 +186,8 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
                        map->header.l1_offset + 8 * l1_index);
   if (r < 0)
     {
-      uint64_t leak = offset >> map->header.cluster_bits;
-
-      /* An L1 entry of 8 bytes is written or is not. */
-      g_array_append_val (map->leaks, leak);
+      /* For the next try or qcow2_map_finish(): the L1 entry may be in the file or not. */
+      table->failed = offset;
       free (entries);
       return r;
     }
