@@ -40,7 +40,7 @@ use () {
 
 small_mount tmpfs 32 || fail 'no tmpfs'
 noise $((16 << 20)) >img
-"$FLEECEFS" -f -o store=small/s img mnt 2>log 9<>"$base/alive" &
+FLEECEFS_TEST=$base "$FLEECEFS" -f -o store=small/s img mnt 2>log &
 await mountpoint -q mnt || fail "not mounted: $(cat log)"
 mkdir mnt/a
 logged 0 'is used'

@@ -26,5 +26,5 @@ program=$top_builddir/tests/kill-torture
 arguments=(--program "$FLEECEFS" --kills "${KILLS:-10}" --dir "${KILL_DIR:-$tmp}")
 [ ! -e /dev/loop-control ] || arguments+=(--loop)
 [ -z "${SEED:-}" ] || arguments+=(--seed "$SEED")
-"$program" "${arguments[@]}" 9<>"$base/alive" || fail "kill-torture: status $?"
+FLEECEFS_TEST=$base "$program" "${arguments[@]}" || fail "kill-torture: status $?"
 echo 'all is there after kills'

@@ -21,6 +21,6 @@ setup
 mkdir mnt
 truncate -s 32M img
 mount_fleecefs -o threads=16,max-snapshots=101,store=store img mnt
-timeout $((OVERLOAD_SECONDS + 120)) "$program" mnt img store "$(daemon_pid mnt)" \
-	"$OVERLOAD_SECONDS" 16 9<>"$base/alive" || fail "overload: status $?"
+FLEECEFS_TEST=$base timeout $((OVERLOAD_SECONDS + 120)) "$program" mnt img store "$(daemon_pid mnt)" \
+	"$OVERLOAD_SECONDS" 16 || fail "overload: status $?"
 unmount mnt

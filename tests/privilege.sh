@@ -110,7 +110,7 @@ denied 'Invalid argument' mkdir m/..a
 # ---- the end ----
 
 other=$(unmounter)
-kill -TERM "$pid" "$other"
+kill -TERM "$other" "$pid"
 await_daemon m
 await_exit "$PATIENCE" "$other" || fail 'the process that unmounts is left'
 ! mountpoint -q m || fail 'SIGTERM: still mounted'
