@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "snapshot/broken.h"
 
+#include "base/pause.h"
+
 void
 broken_leave_note (void *data)
 {
@@ -89,6 +91,7 @@ broken_tell (Snapshots *set)
 {
   g_autoptr (GPtrArray) broken = NULL;
 
+  PAUSE_POINT ("broken:tell");
   lock_acquire (&set->lock);
   set->something_broke = false; /* before the look: what breaks from here on leaves another */
   lock_release (&set->lock);
