@@ -37,6 +37,8 @@ cp img first
 mount_store () {
 	mount_fleecefs -o threads=8,store=disk/store img mnt
 	connection=$(($(stat -c %d mnt) & 255))
+	# So that no reader finds what another has read ahead.
+	echo 128 >"/sys/class/bdi/0:$connection/read_ahead_kb" || skip 'the read-ahead cannot be set'
 }
 
 # are_waiting N: so many requests have come to the file system and are not answered.
