@@ -189,11 +189,9 @@ open_temporary (const Keyfile *file, int dir_fd, const char *temporary, int spar
 
 /* Writes the temporary file; it may be there in part after a failure. */
 static bool
-write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool durable, int spare_fd,
-                 GError **error)
+write_temporary (const Keyfile *file, const char *text, int dir_fd, const char *temporary,
+                 bool durable, int spare_fd, GError **error)
 {
-  g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
-  g_autofree char *text = g_strconcat (keys, LAST_LINE, NULL);
   DIR_AUTO_FD fd = -1;
   int result;
 
@@ -216,6 +214,32 @@ write_temporary (const Keyfile *file, int dir_fd, const char *temporary, bool du
   return true;
 }
 
+/* After a put_back(): *error says what failed before. Who asked for the new file will be told
+ * that nothing has changed, so nothing may have: what the next start reads would otherwise be what
+ * nobody was promised. Returns false. */
+static bool
+note_put_back (const Keyfile *file, bool ok, GError **error)
+{
+  if (ok)
+    return false;
+  g_clear_error (error);
+  return fail (error, ENOTRECOVERABLE,
+               "cannot sync '%s', nor put back what it was; mount again to see what it is",
+               file->path);
+}
+
+/* The sync after a replacement has failed: has the old text, NULL if there was no file, in its
+ * place again. */
+static bool
+put_back (const Keyfile *file, const char *old_text, int dir_fd, const char *temporary,
+          const char *name)
+{
+  if (old_text == NULL)
+    return unlinkat (dir_fd, name, 0) == 0;
+  return write_temporary (file, old_text, dir_fd, temporary, false, -1, NULL)
+         && renameat (dir_fd, temporary, dir_fd, name) == 0;
+}
+
 /* Replaces the file by the temporary one, which was the spare. The old file becomes the next spare,
  * so that there always is one, however full the file system. */
 static bool
@@ -232,10 +256,24 @@ replace_by_spare (const Keyfile *file, int dir_fd, const char *temporary, const 
     }
   /* Before the old one is written to again. */
   if (durable && !dir_sync (dir_fd, file->path, error))
-    return false;
+    return note_put_back (file, kept && renameat (dir_fd, temporary, dir_fd, name) == 0, error);
   if (kept)
     spare_return (spare_fd, dir_fd, temporary);
   return true;
+}
+
+/* What the file holds now; *out is NULL when there is none. */
+static bool
+read_old (const Keyfile *file, int dir_fd, const char *name, char **out, GError **error)
+{
+  g_autoptr (GError) local = NULL;
+  size_t length;
+
+  *out = read_text (dir_fd, name, file->path, &length, &local);
+  if (*out != NULL || fail_code (local) == ENOENT)
+    return true;
+  g_propagate_error (error, g_steal_pointer (&local));
+  return false;
 }
 
 bool
@@ -243,11 +281,17 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
               GError **error)
 {
   g_autofree char *temporary = g_strconcat (name, ".new", NULL);
+  g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
+  g_autofree char *text = g_strconcat (keys, LAST_LINE, NULL);
+  g_autofree char *old_text = NULL;
   g_autoptr (GError) local = NULL;
-  bool ok = write_temporary (file, dir_fd, temporary, durable, -1, &local);
+  bool ok;
 
+  if (durable && !read_old (file, dir_fd, name, &old_text, error))
+    return false;
+  ok = write_temporary (file, text, dir_fd, temporary, durable, -1, &local);
   if (!ok && spare_fd >= 0 && (fail_code (local) == ENOSPC || fail_code (local) == EDQUOT)
-      && write_temporary (file, dir_fd, temporary, durable, spare_fd, NULL))
+      && write_temporary (file, text, dir_fd, temporary, durable, spare_fd, NULL))
     return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
   if (!ok)
     g_propagate_error (error, g_steal_pointer (&local));
@@ -258,7 +302,11 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
       unlinkat (dir_fd, temporary, 0);
       return false;
     }
-  return !durable || dir_sync (dir_fd, file->path, error);
+  if (!durable || dir_sync (dir_fd, file->path, &local))
+    return true;
+  note_put_back (file, put_back (file, old_text, dir_fd, temporary, name), &local);
+  g_propagate_error (error, g_steal_pointer (&local));
+  return false;
 }
 
 bool

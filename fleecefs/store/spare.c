@@ -69,9 +69,9 @@ spare_keep (int dir_fd)
   fd = openat (dir_fd, SPARE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   for (unsigned i = 0; fd >= 0 && i < sizeof sizes / sizeof sizes[0]; i++)
     {
-      if (take_space (fd, sizes[i]) == 0 && fsync (fd) == 0)
+      if (take_space (fd, sizes[i]) == 0 && io_sync (fd, false) == 0)
         return true;
-      if (ftruncate (fd, 0) != 0)
+      if (io_truncate (fd, 0) != 0)
         break;
     }
   if (fd >= 0)

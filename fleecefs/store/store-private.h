@@ -22,6 +22,8 @@ struct _Store
   bool host_crashed;
   bool was_durable;
 
+  bool is_unsure; /* the manifest may not be what this process was told; see keyfile_save() */
+
   Manifest *manifest; /* as on the disk, but for the disks */
   GArray *superseded; /* uint32_t, layers that the last store_read_records() left out; or NULL */
   uint64_t next;      /* the number that store_next_number() gives next */

@@ -132,6 +132,26 @@ store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_
   disk->writes = writes;
 }
 
+/* Fails when memory and disk may differ: a change on top of that could make two of one name. */
+static bool
+check_sure (const Store *store, GError **error)
+{
+  return !store->is_unsure
+         || fail (error, ENOTRECOVERABLE,
+                  "the store '%s' takes no changes after an error; unmount and mount again",
+                  store->path);
+}
+
+/* Passes on the error of a write of the manifest. */
+static bool
+note_failure (Store *store, GError *local, GError **error)
+{
+  if (fail_code (local) == ENOTRECOVERABLE)
+    store->is_unsure = true;
+  g_propagate_error (error, local);
+  return false;
+}
+
 /* Writes the manifest with another state; in memory it stays as it was on failure. */
 static bool
 save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, bool use_spare,
@@ -139,11 +159,14 @@ save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, 
 {
   Manifest *manifest = store->manifest;
   Manifest old = *manifest;
+  GError *local = NULL;
 
+  if (!check_sure (store, error))
+    return false;
   manifest->open = open;
   manifest->boot_id = g_strdup (boot_id);
   manifest->next_number = next_number;
-  if (manifest_save (manifest, store->fd, use_spare, error))
+  if (manifest_save (manifest, store->fd, use_spare, &local))
     {
       spare_keep (store->fd);
       g_free (old.boot_id);
@@ -151,7 +174,7 @@ save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, 
     }
   g_free (manifest->boot_id);
   *manifest = old;
-  return false;
+  return note_failure (store, local, error);
 }
 
 /* A bound for next-number that leaves numbers to give without another write. */
@@ -197,6 +220,8 @@ store_create_layer (Store *store, uint32_t layer, GError **error)
 
   if (layer == 0)
     return fail (error, EINVAL, "a layer cannot have the number 0");
+  if (!check_sure (store, error))
+    return false;
   if (mkdirat (store->snapshots_fd, name, 0700) == 0)
     return true;
   return fail_errno (error, errno, "cannot create '%s/%s'", store->snapshots_path, name);
@@ -229,9 +254,10 @@ store_write_record (Store *store, const StoreRecord *record, bool durable, GErro
   const GPtrArray *disks = store->manifest->disks;
   g_autofree char *layer_path = NULL;
   DIR_AUTO_FD fd = -1;
-  bool replaces, ok;
+  GError *local = NULL;
+  bool replaces;
 
-  if (!record_check (record, disks, error))
+  if (!record_check (record, disks, error) || !check_sure (store, error))
     return false;
   fd = layers_open (store->snapshots_fd, store->snapshots_path, record->layer, &layer_path, error);
   /* The directory first: a record that can be found after a loss of power must have a way to it. */
@@ -239,10 +265,10 @@ store_write_record (Store *store, const StoreRecord *record, bool durable, GErro
     return false;
   /* The spare is for what gives back as much: not for a new snapshot. */
   replaces = faccessat (fd, RECORD_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-  ok = record_save (record, fd, layer_path, disks, durable, replaces ? store->fd : -1, error);
-  if (ok)
-    spare_keep (store->fd);
-  return ok;
+  if (!record_save (record, fd, layer_path, disks, durable, replaces ? store->fd : -1, &local))
+    return note_failure (store, local, error);
+  spare_keep (store->fd);
+  return true;
 }
 
 void

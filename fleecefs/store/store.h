@@ -169,7 +169,8 @@ char *store_overlay_reference (uint32_t layer, const char *disk);
 /* Writes or replaces a layer's snapshot.ini; atomic and, if durable, synced. Without durable
  * a loss of power can leave it empty, which is a damaged store. EINVAL, with nothing
  * written, for a record that is wrong by itself; that id and name are not in use is up to
- * the caller. */
+ * the caller. ENOTRECOVERABLE: not even the old record could be put back; then the store takes no
+ * more changes, and what is true is what the next store_open() finds. */
 bool store_write_record (Store *store, const StoreRecord *record, bool durable, GError **error);
 /* Makes the spare again, if it was used and there is space now. */
 void store_keep_spare (Store *store);
