@@ -282,17 +282,18 @@ remove_and_hold (Bench *bench, const char *name)
   int r;
 
   pause_arm ("merge:copied");
+  pause_watch ("merge:idle"); /* when there is nothing to merge, after faults */
   r = snapshots_remove (bench->set, name);
-  bench->held = r == 0;
-  if (r == 0)
-    pause_wait_reached ("merge:copied");
-  else
+  bench->held
+      = r == 0 && strcmp (pause_wait_either ("merge:copied", "merge:idle"), "merge:copied") == 0;
+  pause_release ("merge:idle");
+  if (!bench->held)
     pause_release ("merge:copied");
   return r;
 }
 
-static void
-let_go (Bench *bench)
+void
+bench_let_go (Bench *bench)
 {
   if (bench->held)
     pause_release ("merge:copied");
@@ -347,7 +348,7 @@ bench_run (Bench *bench, unsigned index)
     case STEP_RMDIR_HOLD:
       return remove_and_hold (bench, step->name);
     case STEP_RELEASE:
-      let_go (bench);
+      bench_let_go (bench);
       break;
     case STEP_SETTLE:
       bench_settle (bench);
@@ -514,16 +515,16 @@ compare_snapshot (const ModelSnapshot *expected, Snapshot *snapshot, uint64_t gr
 }
 
 char *
-model_check_read (Model *model, const Bench *bench, const char *name)
+model_check_read (Model *model, const Bench *bench, const char *name, unsigned *out_errors)
 {
   g_autoptr (Snapshot) snapshot = snapshots_find (bench->set, name);
   const ModelSnapshot *expected = model_find (model, name);
-  unsigned n_errors;
 
+  *out_errors = 0;
   if (snapshot == NULL || expected == NULL)
     return (snapshot == NULL) == (expected == NULL) ? NULL
                                                     : g_strdup_printf ("%s should not be", name);
-  return compare_snapshot (expected, snapshot, model->granule, &n_errors);
+  return compare_snapshot (expected, snapshot, model->granule, out_errors);
 }
 
 static char *

@@ -59,8 +59,8 @@ typedef struct
   SnapshotsImage images[STEPS_DISKS];
   char *store;
   Snapshots *set; /* NULL while closed */
-  bool held;
-  char *error; /* what the last STEP_OPEN or STEP_CLOSE said, or NULL */
+  bool held;      /* between STEP_RMDIR_HOLD and STEP_RELEASE, if there was a merge */
+  char *error;    /* what the last STEP_OPEN or STEP_CLOSE said, or NULL */
 } Bench;
 
 /* A bench in the directory, which exists; nothing is opened or made. */
@@ -81,6 +81,8 @@ int64_t bench_run (Bench *bench, unsigned step);
 /* Opens and starts the set; closes it. On failure there is a reason in bench->error. */
 bool bench_open (Bench *bench);
 bool bench_close (Bench *bench);
+/* What STEP_RELEASE does. */
+void bench_let_go (Bench *bench);
 /* Waits until the background thread has nothing to do. */
 void bench_settle (Bench *bench);
 
@@ -121,9 +123,9 @@ bool model_load_live (Model *model, const Bench *bench, unsigned disk);
  * snapshot that is broken in the model must be broken, others must not; where may_break, one that
  * says so and reads errors becomes broken in the model. Returns NULL, or what is wrong. */
 char *model_check (Model *model, const Bench *bench, bool may_break);
-/* Is the snapshot, as far as it can be read, that of the model? Each disk is read whole; errors are
- * allowed. Returns NULL, or what is wrong. */
-char *model_check_read (Model *model, const Bench *bench, const char *name);
+/* Is the snapshot, as far as it can be read, that of the model? Each disk is read whole;
+ * *out_errors counts those that gave an error. Returns NULL, or what is wrong. */
+char *model_check_read (Model *model, const Bench *bench, const char *name, unsigned *out_errors);
 
 /* The set is closed and was settled: qemu-img finds every overlay clean, and reads in each the
  * bytes of its snapshot, unless it is broken. Returns NULL, or what is wrong. */

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The Nth call fails, for every N.
+ *
+ * The sequence of steps.h runs again and again; each time one call of a class (a read of the
+ * source, a write of the store...) goes wrong, first the first one, then the second one, until
+ * there is no such call. After every step all that can be read is compared with a model:
+ * whatever fails, no snapshot ever reads other bytes, a verb that failed has changed nothing, a
+ * guest's write that was answered is there, what broke stays broken, also after a remount, and
+ * what no fault can have broken is not broken. What the kernel may always do (EINTR, short
+ * transfers) nobody notices.
+ *
+ *     test-faults [--long]      --long: every N, with every fault and granule
+ */
+#include "base/units.h"
+#include "calls.h"
+#include "steps.h"
+#include "test-util.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef enum
+{
+  SOURCE_READS,
+  SOURCE_WRITES,
+  STORE_READS,
+  STORE_WRITES,
+  STORE_OPENS,
+  STORE_NAMES,
+  SYNCS,
+  CLASSES,
+} Class;
+
+static const struct
+{
+  const char *name;
+  unsigned places, kinds;
+} classes[CLASSES] = {
+  { "source read", 1U << CALL_SOURCE, 1U << CALL_READ | 1U << CALL_SEEK },
+  { "source write", 1U << CALL_SOURCE, CALLS_DATA_CHANGES },
+  { "store read", 1U << CALL_STORE, 1U << CALL_READ },
+  { "store write", 1U << CALL_STORE, CALLS_DATA_CHANGES },
+  { "store open", 1U << CALL_STORE, 1U << CALL_OPEN },
+  { "store name", 1U << CALL_STORE, CALLS_NAME_CHANGES | 1U << CALL_CLOSE },
+  { "sync", 1U << CALL_STORE | 1U << CALL_SOURCE, 1U << CALL_SYNC },
+};
+
+typedef struct
+{
+  const char *name;
+  CallFate fate;
+  bool is_quiet;    /* nobody may notice */
+  unsigned classes; /* bits */
+} Fault;
+
+#define ALL_CLASSES ((1U << CLASSES) - 1)
+#define TRANSFERS                                                                                  \
+  (1U << SOURCE_READS | 1U << SOURCE_WRITES | 1U << STORE_READS | 1U << STORE_WRITES)
+
+static const Fault faults[] = {
+  { "EIO", { CALL_FAIL, EIO, 0 }, false, ALL_CLASSES },
+  { "ENOSPC", { CALL_FAIL, ENOSPC, 0 }, false, 1U << STORE_WRITES | 1U << STORE_NAMES },
+  { "EIO after half", { CALL_TEAR, EIO, 8 }, false, 1U << SOURCE_WRITES | 1U << STORE_WRITES },
+  { "EINTR", { CALL_FAIL, EINTR, 0 }, true, TRANSFERS | 1U << SYNCS },
+  { "a short transfer", { CALL_SHORT, 0, 1 }, true, TRANSFERS },
+};
+
+/* What goes wrong in one run. */
+typedef struct
+{
+  /* constant */
+  Class class;
+  const Fault *fault;
+  uint64_t first;  /* the first call of the class that fails */
+  bool for_good;   /* and all after it */
+  uint64_t sector; /* not 0: instead, every call of the class over the granule at this offset */
+
+  atomic_bool active; /* false: nothing fails, nothing is counted */
+  atomic_uint_fast64_t n_seen;
+  atomic_uint n_hits;
+} Plan;
+
+static const CallFate go_on = { CALL_GO_ON, 0, 0 };
+
+static CallFate
+decide (const Call *call, void *data)
+{
+  Plan *plan = data;
+  bool hit;
+
+  if (!atomic_load (&plan->active))
+    return go_on;
+  if (plan->sector != 0)
+    hit = call->kind == CALL_READ && call->offset < plan->sector + 512
+          && plan->sector < call->offset + call->length;
+  else
+    {
+      uint64_t number = atomic_fetch_add (&plan->n_seen, 1) + 1;
+
+      hit = number == plan->first || (plan->for_good && number > plan->first);
+    }
+  if (!hit)
+    return go_on;
+  atomic_fetch_add (&plan->n_hits, 1);
+  return plan->fault->fate;
+}
+
+/* --- one run --- */
+
+typedef struct
+{
+  Bench *bench;
+  Model *model;
+  Plan plan;
+} Run;
+
+/* Can the faults so far have broken a snapshot? */
+static bool
+may_break (const Run *run)
+{
+  if (run->plan.fault->is_quiet || atomic_load (&run->plan.n_hits) == 0)
+    return false;
+  switch (run->plan.class)
+    {
+    case STORE_READS: /* tables that cannot be loaded */
+    case STORE_OPENS:
+      return true;
+    case SOURCE_READS:
+    case STORE_WRITES:
+      return run->bench->on_cbw_error == DISK_CBW_BREAK_SNAPSHOT;
+    default:
+      return false;
+    }
+}
+
+static char *
+follow_write (Run *run, unsigned index, int64_t r, bool injected)
+{
+  const Step *step = &steps[index];
+  uint64_t length = step->n * run->bench->granule + step->n_bytes;
+  bool has_length = step->kind == STEP_WRITE || step->kind == STEP_ZERO;
+
+  if (r == (has_length ? (int64_t) length : 0))
+    model_apply (run->model, index);
+  else if (!injected
+           || (run->plan.class != SOURCE_WRITES
+               && run->bench->on_cbw_error == DISK_CBW_BREAK_SNAPSHOT))
+    return g_strdup_printf ("the guest's write returned %" G_GINT64_FORMAT, (gint64) r);
+  else if (run->plan.class == SOURCE_WRITES
+           && !model_load_live (run->model, run->bench, step->disk))
+    return g_strdup ("the live disk cannot be read");
+  return NULL;
+}
+
+static char *
+follow_verb (Run *run, unsigned index, int64_t r, bool injected)
+{
+  const char *name = steps[index].name;
+  bool could = steps[index].kind == STEP_MKDIR || model_find (run->model, name) != NULL;
+
+  if (r == 0 && could)
+    model_apply (run->model, index);
+  else if (r == 0 || (could && !injected))
+    return g_strdup_printf ("the verb returned %" G_GINT64_FORMAT, (gint64) r);
+  return NULL;
+}
+
+static char *
+follow_open (Run *run, int64_t r, bool injected)
+{
+  if (r == 0)
+    return NULL;
+  if (!injected)
+    return g_strdup (run->bench->error);
+  atomic_store (&run->plan.active, false);
+  if (!bench_open (run->bench))
+    return g_strdup (run->bench->error);
+  atomic_store (&run->plan.active, true);
+  return NULL;
+}
+
+static char *
+read_step (Run *run, const char *name, unsigned n_hits)
+{
+  const ModelSnapshot *snapshot = model_find (run->model, name);
+  unsigned n_errors;
+  char *wrong = model_check_read (run->model, run->bench, name, &n_errors);
+
+  if (wrong == NULL && n_errors > 0 && !snapshot->is_broken
+      && (atomic_load (&run->plan.n_hits) == n_hits || run->plan.fault->is_quiet))
+    wrong = g_strdup_printf ("'%s' gave an error", name);
+  return wrong;
+}
+
+/* Runs a step with the fault, and checks what it has come to. */
+static char *
+run_step (Run *run, unsigned index)
+{
+  unsigned n_hits = atomic_load (&run->plan.n_hits);
+  char *wrong = NULL;
+  bool injected;
+  int64_t r;
+
+  if (steps[index].kind == STEP_READ)
+    return read_step (run, steps[index].name, n_hits);
+  r = bench_run (run->bench, index);
+  injected = atomic_load (&run->plan.n_hits) > n_hits && !run->plan.fault->is_quiet;
+  switch (steps[index].kind)
+    {
+    case STEP_OPEN:
+      return follow_open (run, r, injected);
+    case STEP_CLOSE:
+    case STEP_FLUSH:
+      if (r != 0 && !injected && !run->plan.for_good)
+        wrong = g_strdup_printf ("it failed: %s", run->bench->error);
+      return wrong;
+    case STEP_MKDIR:
+    case STEP_RENAME:
+    case STEP_RMDIR:
+    case STEP_RMDIR_HOLD:
+      return follow_verb (run, index, r, injected);
+    case STEP_WRITE:
+    case STEP_ZERO:
+    case STEP_PUNCH:
+    case STEP_TRUNCATE:
+      return follow_write (run, index, r, injected);
+    default:
+      return NULL;
+    }
+}
+
+static char *
+check (Run *run, bool may)
+{
+  char *wrong = NULL;
+
+  atomic_store (&run->plan.active, false);
+  if (run->bench->set != NULL)
+    wrong = model_check (run->model, run->bench, may);
+  atomic_store (&run->plan.active, true);
+  return wrong;
+}
+
+/* Afterwards, with nothing that fails: all holds after a remount, and it can be closed clean. */
+static char *
+check_remounted (Run *run, bool with_qemu)
+{
+  Bench *bench = run->bench;
+  char *wrong = NULL;
+
+  atomic_store (&run->plan.active, false);
+  if (bench->set != NULL)
+    {
+      bench_let_go (bench);
+      bench_close (bench); /* may fail, after what has happened */
+    }
+  if (!bench_open (bench))
+    return g_strdup (bench->error);
+  wrong = model_check (run->model, bench, may_break (run) && run->plan.for_good);
+  bench_settle (bench);
+  if (wrong == NULL)
+    wrong = model_check (run->model, bench, false);
+  if (!bench_close (bench) && wrong == NULL)
+    wrong = g_strdup (bench->error);
+  if (wrong == NULL && with_qemu && test_have ("qemu-img"))
+    wrong = model_check_qemu (run->model, bench);
+  return wrong;
+}
+
+static char *
+run_steps (Run *run, unsigned *out_step)
+{
+  char *wrong = NULL;
+
+  for (*out_step = 0; *out_step < n_steps && wrong == NULL; ++*out_step)
+    {
+      wrong = run_step (run, *out_step);
+      if (wrong == NULL)
+        wrong = check (run, may_break (run));
+    }
+  return wrong;
+}
+
+static unsigned n_runs, n_faults;
+
+/* Returns false when the plan came to nothing. */
+static bool
+one_run (Bench *bench, const Plan *plan, bool with_qemu)
+{
+  Run run = { .bench = bench, .plan = *plan, .model = model_new (bench->granule) };
+  g_autofree char *wrong = NULL;
+  unsigned step, n_hits;
+
+  bench_clean (bench);
+  ck_assert_msg (bench_make_images (bench), "%s", strerror (errno));
+  bench_watch (bench);
+  calls_hook (classes[plan->class].places, classes[plan->class].kinds, decide, NULL, &run.plan);
+  atomic_store (&run.plan.active, true);
+  wrong = run_steps (&run, &step);
+  if (wrong == NULL)
+    wrong = check_remounted (&run, with_qemu);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  ck_assert_msg (wrong == NULL, "%s%s in %s %u, offset %u; after step %u: %s", plan->fault->name,
+                 plan->for_good ? " for good" : "", classes[plan->class].name,
+                 (unsigned) plan->first, (unsigned) plan->sector, step - 1, wrong);
+  n_hits = atomic_load (&run.plan.n_hits);
+  n_runs++;
+  n_faults += n_hits;
+  model_free (run.model);
+  return n_hits > 0;
+}
+
+static void
+keep_quiet (const char *domain, GLogLevelFlags level, const char *message, void *data)
+{
+  (void) domain;
+  (void) level;
+  (void) message;
+  (void) data;
+}
+
+/* --- the tests --- */
+
+static bool is_long;
+
+static const struct
+{
+  uint64_t granule;
+  DiskCopyMethod copy;
+} forms[] = {
+  { 4 * KIB, DISK_COPY_BOUNCE },
+  /* long */
+  { 16 * KIB, DISK_COPY_OFFLOAD },
+  { 64 * KIB, DISK_COPY_BOUNCE },
+};
+
+static Bench *
+set_up_bench (unsigned form, DiskCbwError policy)
+{
+  g_log_set_default_handler (keep_quiet, NULL);
+  n_runs = n_faults = 0;
+  return bench_new (test_dir, forms[form].granule, forms[form].copy, policy);
+}
+
+static void
+tear_down_bench (Bench *bench, const char *what)
+{
+  printf ("%s, %s, granule %uk: %u runs, %u faults\n", what,
+          bench->on_cbw_error == DISK_CBW_BREAK_SNAPSHOT ? "break-snapshot" : "break-guest-write",
+          (unsigned) (bench->granule / KIB), n_runs, n_faults);
+  fflush (stdout);
+  calls_forget ();
+  bench_free (bench);
+}
+
+/* One call in a run. _i: the class, the policy and the form. */
+START_TEST (test_nth)
+{
+  Class class = (Class) (_i % CLASSES);
+  DiskCbwError policy
+      = _i / CLASSES % 2 == 0 ? DISK_CBW_BREAK_SNAPSHOT : DISK_CBW_BREAK_GUEST_WRITE;
+  Bench *bench = set_up_bench ((unsigned) _i / CLASSES / 2, policy);
+
+  for (unsigned f = 0; f < G_N_ELEMENTS (faults); f++)
+    if ((faults[f].classes & 1U << class) != 0)
+      {
+        unsigned stride = is_long ? 1 : f == 0 && policy == DISK_CBW_BREAK_SNAPSHOT ? 1 : 5;
+        Plan plan = { .class = class, .fault = &faults[f], .first = is_long ? 1 : 1 + f % stride };
+
+        while (one_run (bench, &plan, plan.first % (is_long ? 4 : 16) == 0))
+          plan.first += stride;
+      }
+  tear_down_bench (bench, classes[class].name);
+}
+END_TEST
+
+static Suite *
+suite (void)
+{
+  Suite *s = suite_create ("faults");
+  TCase *tcase = test_case (s, "nth", is_long ? 7200 : 0);
+
+  tcase_add_loop_test (tcase, test_nth, 0,
+                       (int) (CLASSES * 2 * (is_long ? G_N_ELEMENTS (forms) : 1)));
+  return s;
+}
+
+int
+main (int argc, char **argv)
+{
+  is_long = argc == 2 && strcmp (argv[1], "--long") == 0;
+  g_setenv ("TMPDIR", "/dev/shm", FALSE);
+  return test_main (suite ());
+}
