@@ -17,6 +17,7 @@
 #include "test-util.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -376,6 +377,103 @@ START_TEST (test_nth)
 }
 END_TEST
 
+/* From the Nth call on all fail: a disk that died, a store that is full. */
+static const struct
+{
+  Class class;
+  unsigned fault;
+} deaths[] = {
+  { STORE_WRITES, 0 }, { STORE_WRITES, 1 }, { STORE_NAMES, 1 }, { SYNCS, 0 }, { SOURCE_READS, 0 },
+};
+
+START_TEST (test_for_good)
+{
+  DiskCbwError policy = _i % 2 == 0 ? DISK_CBW_BREAK_SNAPSHOT : DISK_CBW_BREAK_GUEST_WRITE;
+  Class class = deaths[_i / 2].class;
+  unsigned stride = is_long ? 1 : 13;
+  Plan plan
+      = { .class = class, .fault = &faults[deaths[_i / 2].fault], .first = 1, .for_good = true };
+  Bench *bench = set_up_bench (0, policy);
+  g_autofree char *what
+      = g_strdup_printf ("%s, %s for good", classes[class].name, plan.fault->name);
+
+  while (one_run (bench, &plan, plan.first % 16 == 0))
+    plan.first += stride;
+  tear_down_bench (bench, what);
+}
+END_TEST
+
+/* A sector that cannot be read, wherever it is. */
+START_TEST (test_bad_sector)
+{
+  Bench *bench = set_up_bench (0, _i == 0 ? DISK_CBW_BREAK_SNAPSHOT : DISK_CBW_BREAK_GUEST_WRITE);
+  Plan plan = { .class = SOURCE_READS, .fault = &faults[0] };
+
+  for (unsigned granule = 0; granule < 80; granule += is_long ? 1 : 7)
+    {
+      plan.sector = granule * bench->granule + 512;
+      one_run (bench, &plan, granule % 2 == 0);
+    }
+  tear_down_bench (bench, "bad sector");
+}
+END_TEST
+
+/* --- I/O that hangs --- */
+
+static void *
+run_one (void *data)
+{
+  Bench *bench = data;
+
+  return bench_run (bench, 6) > 0 ? bench : NULL; /* a write of granules that are not saved */
+}
+
+/* The copy of one write hangs in its Nth call, on the source or in the store. Others go on: writes
+ * of what is saved, copies of another disk, all live reads, and snapshot reads. */
+START_TEST (test_hanging)
+{
+  static const Fault hang = { "a hang", { CALL_HANG, 0, 0 }, true, ALL_CLASSES };
+  Run run = { .plan = { .class = _i < 2 ? STORE_WRITES : SOURCE_READS,
+                        .fault = &hang,
+                        .first = 1 + (unsigned) _i % 2 } };
+  Bench *bench = run.bench = set_up_bench (0, DISK_CBW_BREAK_SNAPSHOT);
+  Model *model = run.model = model_new (bench->granule);
+  g_autofree char *wrong = NULL;
+  pthread_t writer;
+  void *result;
+
+  ck_assert (bench_make_images (bench));
+  bench_watch (bench);
+  calls_hook (classes[run.plan.class].places, classes[run.plan.class].kinds, decide, NULL,
+              &run.plan);
+  for (unsigned i = 0; i < 4; i++)
+    {
+      ck_assert_int_ge (bench_run (bench, i), 0);
+      model_apply (model, i);
+    }
+  atomic_store (&run.plan.active, true);
+  ck_assert_int_eq (pthread_create (&writer, NULL, run_one, bench), 0);
+  calls_wait_hanging ();
+  ck_assert_int_gt (bench_run (bench, 10), 0); /* of granules that are saved */
+  model_apply (model, 10);
+  ck_assert_int_gt (bench_run (bench, 4), 0); /* of the other disk */
+  model_apply (model, 4);
+  wrong = model_check (model, bench, false);
+  ck_assert_msg (wrong == NULL, "while it hangs: %s", wrong);
+  calls_release ();
+  pthread_join (writer, &result);
+  ck_assert_ptr_eq (result, bench);
+  model_apply (model, 6);
+  wrong = model_check (model, bench, false);
+  ck_assert_msg (wrong == NULL, "%s", wrong);
+  wrong = check_remounted (&run, true);
+  ck_assert_msg (wrong == NULL, "remounted: %s", wrong);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  tear_down_bench (bench, "hanging");
+  model_free (model);
+}
+END_TEST
+
 static Suite *
 suite (void)
 {
@@ -384,6 +482,11 @@ suite (void)
 
   tcase_add_loop_test (tcase, test_nth, 0,
                        (int) (CLASSES * 2 * (is_long ? G_N_ELEMENTS (forms) : 1)));
+  tcase = test_case (s, "for-good", is_long ? 7200 : 0);
+  tcase_add_loop_test (tcase, test_for_good, 0, 2 * G_N_ELEMENTS (deaths));
+  tcase_add_loop_test (tcase, test_bad_sector, 0, 2);
+  tcase = test_case (s, "hanging", 0);
+  tcase_add_loop_test (tcase, test_hanging, 0, 3);
   return s;
 }
 
