@@ -97,8 +97,9 @@ prepare_level (Snapshots *set, Level *level, GError **error) LOCK_REQUIRES (&set
 {
   g_autoptr (StoreRecord) record = NULL;
 
-  /* When it is done anew, a kill must not leave a record with overlays of another size. */
-  if (!store_remove_record (set->store, level->number, error)
+  /* When it is done anew, a kill must leave neither overlays that name one which is being replaced,
+   * nor a record with overlays of another size. */
+  if (!link_overlays (set, true, error) || !store_remove_record (set->store, level->number, error)
       || !create_overlays (set, level, error))
     return false;
   record = set_record (set, level);

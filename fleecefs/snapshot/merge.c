@@ -81,7 +81,10 @@ discard (Snapshots *set, Level *level) LOCK_REQUIRES (&set->verbs)
 static void
 drop_unneeded (Snapshots *set) LOCK_REQUIRES (&set->verbs)
 {
-  for (unsigned i = first_needed (set); i-- > 0;)
+  unsigned n = first_needed (set), i = 0;
+
+  /* The oldest first: its overlays name those of the next. */
+  for (; n > 0; n--)
     {
       Level *level = set->levels->pdata[i];
 
@@ -90,6 +93,8 @@ drop_unneeded (Snapshots *set) LOCK_REQUIRES (&set->verbs)
           take_out (set, level);
           discard (set, level);
         }
+      else
+        i++;
     }
 }
 
