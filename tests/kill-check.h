@@ -30,6 +30,6 @@ void check_mount (Load *load, Random *random, CheckCounts *counts);
 /* Waits until the store has no more layers than there are snapshots. */
 void check_await_merges (Load *load);
 
-/* It has been closed without a kill: all of the store is clean and right, and no file in it is
- * larger than what a disk needs. */
+/* It has been closed without a kill: all of the store is clean and right, and no file in it
+ * takes more than what a disk needs. */
 void check_closed (Load *load);
