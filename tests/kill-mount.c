@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #define LOOP_TRIES 8
+#define POLL_MS 100 /* how often to look whether the program has ended */
 
 /* Ends the program with the last thing that fleecefs said. */
 static void fail (const Mount *mount, const char *what, int status) G_GNUC_NORETURN;
@@ -78,9 +80,10 @@ use_loop (Mount *mount)
 /* --- processes --- */
 
 void
-mount_init (Mount *mount, Bed *bed, const char *program, bool with_loop)
+mount_init (Mount *mount, Bed *bed, const char *program, bool with_loop, bool foreground)
 {
   *mount = (Mount){ .bed = bed, .program = program, .loop = -1, .usual_start = 20000 };
+  mount->foreground = foreground;
   mount->usual_end = mount->usual_start;
   mount->root = -1;
   for (unsigned d = 0; d < BED_MAX_DISKS; d++)
@@ -114,6 +117,8 @@ spawn (const Mount *mount)
   int r;
 
   g_ptr_array_add (words, g_strdup (mount->program));
+  if (mount->foreground)
+    g_ptr_array_add (words, g_strdup ("-f"));
   g_ptr_array_add (words, g_strdup_printf ("-ostore=%s,granule=%u,max-snapshots=%u", bed->store,
                                            (unsigned) bed->set_config.granule,
                                            bed->set_config.max_snapshots));
@@ -216,17 +221,46 @@ close_live (Mount *mount)
     close_one (&mount->live[d]);
 }
 
-void
-mount_start (Mount *mount)
+/* Until the process that has the terminal serves the mount. */
+static void
+await_mounted (const Mount *mount, pid_t pid)
 {
-  int64_t begin = g_get_monotonic_time ();
-  pid_t pid = spawn (mount);
+  int mounts = open ("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC); /* tells of changes */
+  struct pollfd wait = { .fd = mounts, .events = POLLPRI };
+  struct stat around, here;
+  int status;
+
+  bed_expect (mount->bed, "stat", stat (mount->bed->directory, &around), 0);
+  while (stat (mount->point, &here) != 0 || here.st_dev == around.st_dev)
+    {
+      if (waitpid (pid, &status, WNOHANG) == pid)
+        fail (mount, "start", status);
+      poll (&wait, 1, POLL_MS);
+    }
+  close (mounts);
+}
+
+static void
+await_starter (const Mount *mount, pid_t pid)
+{
   int status;
 
   while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
     continue;
   if (status != 0)
     fail (mount, "start", status);
+}
+
+void
+mount_start (Mount *mount)
+{
+  int64_t begin = g_get_monotonic_time ();
+  pid_t pid = spawn (mount);
+
+  if (mount->foreground)
+    await_mounted (mount, pid);
+  else
+    await_starter (mount, pid);
   mount->usual_start = (mount->usual_start + g_get_monotonic_time () - begin) / 2;
   atomic_store (&mount->has_ended, false);
   open_live (mount);
@@ -239,7 +273,7 @@ mount_start_and_kill (Mount *mount, int64_t after)
   bool killed;
 
   mount_spin (after);
-  killed = kill_all (after % 2 == 0 ? pid : 0);
+  killed = kill_all (after % 2 == 0 && !mount->foreground ? pid : 0);
   mount_clear_away (mount);
   return killed;
 }

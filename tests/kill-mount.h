@@ -19,6 +19,7 @@ typedef struct
   /* constant */
   Bed *bed;
   const char *program;
+  bool foreground;     /* -f; what it says then gets into messages */
   char *point;         /* where it is mounted */
   char *messages;      /* a file with what the program said */
   int loop;            /* holds the loop device of the last disk; -1: it is a file */
@@ -33,7 +34,7 @@ typedef struct
 
 /* The bed's images are there. with_loop: the last disk is to be a loop device if there is one to
  * be had. */
-void mount_init (Mount *mount, Bed *bed, const char *program, bool with_loop);
+void mount_init (Mount *mount, Bed *bed, const char *program, bool with_loop, bool foreground);
 /* Nothing runs. */
 void mount_clear (Mount *mount);
 

@@ -181,7 +181,8 @@ run_phase (const BedConfig *config, const Options *options, unsigned kills)
                  : random_percent (&random, 50) ? VERSIONS_ODD_SIZE
                                                 : VERSIONS_LIKE_OTHERS);
   witnesses_init (&phase->witnesses, &phase->versions);
-  mount_init (&phase->mount, bed, options->program, options->with_loop);
+  mount_init (&phase->mount, bed, options->program, options->with_loop,
+              random_percent (&random, 50));
   load_init (&phase->load, &phase->mount, &phase->versions, &phase->witnesses, &random);
   for (unsigned k = 0; k < kills;)
     k += kill_once (phase, pick_moment (&random));
