@@ -307,11 +307,16 @@ give_up_failed (Qcow2Map *map)
   return 0;
 }
 
+/* The file gets its end first: a place beyond it is damage, should we not come to the end here. */
 int
 qcow2_map_finish (Qcow2Map *map)
 {
-  int r = record_reserved (map);
+  int r = io_truncate (map->fd, map->next_cluster << map->header.cluster_bits);
 
+  if (r == 0 && map->sync != NULL)
+    r = group_sync (map->sync);
+  if (r == 0)
+    r = record_reserved (map);
   if (r == 0)
     r = give_up_failed (map);
   return r < 0 ? r : qcow2_refcount_write (map->fd, &map->header, map->next_cluster, map->leaks);
