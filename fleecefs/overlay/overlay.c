@@ -28,8 +28,9 @@ struct _Overlay
 
   Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
   Qcow2Header header;
-  atomic_bool dirty;  /* as in the file */
-  atomic_bool broken; /* as in the file */
+  bool header_written; /* since it was opened */
+  atomic_bool dirty;   /* as in the file */
+  atomic_bool broken;  /* as in the file */
 };
 
 static Overlay *
@@ -83,6 +84,7 @@ write_header (Overlay *overlay) LOCK_REQUIRES (&overlay->header_lock)
   uint8_t area[QCOW2_HEADER_AREA];
 
   qcow2_header_encode (&overlay->header, area);
+  overlay->header_written = true;
   return io_write_full (overlay->fd, area, sizeof area, 0);
 }
 
@@ -232,6 +234,8 @@ overlay_close (Overlay *overlay, const char *backing_name, const char *backing_f
 
   if (r == 0 && overlay->dirty)
     r = make_clean (overlay);
+  else if (r == 0 && overlay->header_written)
+    r = overlay_sync (overlay);
   if (r < 0)
     fail_errno (error, -r, "cannot close overlay '%s'", overlay->name);
   overlay_free (overlay);

@@ -41,7 +41,7 @@ void overlay_set_space (Overlay *overlay, Space *space);
 /* That of overlay_set_space(), or NULL. */
 Space *overlay_space (const Overlay *overlay);
 
-/* Makes the image clean with that backing file, and frees it. With nothing changed
+/* Makes the image clean with that backing file, on disk, and frees it. With nothing changed
  * since it was opened, that is no I/O. On failure it is freed and stays dirty. */
 bool overlay_close (Overlay *overlay, const char *backing_name, const char *backing_format,
                     GError **error);
