@@ -161,7 +161,8 @@ save_state (Store *store, bool open, const char *boot_id, uint64_t next_number, 
   Manifest old = *manifest;
   GError *local = NULL;
 
-  if (!check_sure (store, error))
+  /* A layer that was removed must not come back: its overlays may never have been on disk. */
+  if (!check_sure (store, error) || !dir_sync (store->snapshots_fd, store->snapshots_path, error))
     return false;
   manifest->open = open;
   manifest->boot_id = g_strdup (boot_id);
