@@ -167,8 +167,10 @@ break_levels (Snapshots *set, unsigned n_levels, unsigned disk, const char *dama
     break_one (set->levels->pdata[i], disk, damage);
 }
 
+/* damages: what is known of each disk's snapshots already, or NULL; it is why an overlay may be
+ * damaged, too. */
 static bool
-open_level (Snapshots *set, const StoreRecord *record, GError **error)
+open_level (Snapshots *set, const StoreRecord *record, char *const *damages, GError **error)
 {
   Level *level = level_new (record->layer, set->n_disks);
 
@@ -195,7 +197,8 @@ open_level (Snapshots *set, const StoreRecord *record, GError **error)
                && overlay_is_marked_broken (level->layers[disk]->overlay))
         break_one (level, (unsigned) disk, "old blocks could not be kept while it was mounted");
       if (damage != NULL)
-        break_levels (set, set->levels->len, (unsigned) disk, damage);
+        break_levels (set, set->levels->len, (unsigned) disk,
+                      damages[disk] != NULL ? damages[disk] : damage);
     }
   return true;
 }
@@ -231,7 +234,7 @@ open_levels (Snapshots *set, char *const *damages, GError **error)
   if (records == NULL)
     return false;
   for (unsigned i = 0; i < records->len; i++)
-    if (!open_level (set, records->pdata[i], error))
+    if (!open_level (set, records->pdata[i], damages, error))
       return false;
   for (unsigned d = 0; d < set->n_disks; d++)
     {
