@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Takes one rule of what has to be on disk before what out of the library at a time, builds
+# test-power with that, and demands that it fails. As mutants.sh, but it takes longer: `make power-mutants`.
+
+# shellcheck disable=SC2016 # the dollars in the expressions are perl's
+
+set -u
+
+: "${CC:?}" "${TEST_COMPILE:?}" "${TEST_LIBS:?}" "${TEST_CALLS:?}"
+: "${top_srcdir:?}" "${top_builddir:?}"
+export CK_DEFAULT_TIMEOUT=600 CK_FORK=yes POWER_DEEP=4
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+n_bad=0
+
+# The test's own files are compiled once. The words of the commands are meant to be split.
+# shellcheck disable=SC2086
+for file in test-power power-bed power-check power-crash power-log calls; do
+    (cd "$top_builddir" && $CC $TEST_COMPILE -c -o "$dir/$file.o" "$top_srcdir/tests/$file.c") ||
+        exit 1
+done
+
+# Builds test-power with the given source in place of the library's own.
+build()
+{
+    # shellcheck disable=SC2086
+    (cd "$top_builddir" &&
+        $CC $TEST_COMPILE -o "$dir/test-power" "$dir"/*.o "$@" $TEST_CALLS $TEST_LIBS)
+}
+
+# NAME CASES FILE EXPRESSION: what is taken out, which cases must notice (one of them, words), where,
+# how.
+mutant()
+{
+    local case
+
+    perl -0pe "$4" "$top_srcdir/fleecefs/$3" >"$dir/mutant.c"
+    if cmp -s "$top_srcdir/fleecefs/$3" "$dir/mutant.c"; then
+        echo "FAILED: $1: the expression changes nothing in $3"
+        n_bad=$((n_bad + 1))
+        return
+    fi
+    if ! build "$dir/mutant.c" 2>"$dir/log"; then
+        echo "FAILED: $1: does not compile"
+        cat "$dir/log"
+        n_bad=$((n_bad + 1))
+        return
+    fi
+    for case in $2; do
+        if ! CK_RUN_CASE="$case" "$dir/test-power" >"$dir/log" 2>&1; then
+            echo "ok: $1: noticed by $case:$(grep -o 'F:.*' "$dir/log" | head -n 1 | cut -d: -f5- |
+                cut -c1-90)"
+            return
+        fi
+    done
+    echo "FAILED: $1: nobody noticed: $2"
+    n_bad=$((n_bad + 1))
+}
+
+mutant 'the entry does not wait for the bytes' first-writes cow/save.c \
+    's/granule_set_is_empty \(&data\) \? 0 : overlay_settle \(to\)/0/'
+mutant 'the guest does not wait for the entry' first-writes cow/save.c \
+    's/(PAUSE_POINT \("writer:recorded"\);\n)  if \(r == 0\)\n    r = overlay_settle \(to\);\n/$1/'
+mutant 'others see the entry before it is on disk' second-writer cow/save.c \
+    's/(PAUSE_POINT \("writer:recorded"\);\n)(  if \(r == 0\)\n    r = overlay_settle \(to\);\n)(  if \(r == 0\)\n    copy_publish [^;]*;\n)/$1$3$2/'
+mutant 'a sync that runs already is taken for a later one' shared-sync overlay/group-sync.c \
+    's/mine = group->n_begun \+ 1/mine = group->n_begun + !group->running/'
+mutant 'an L2 table is not on disk before L1 refers to it' first-writes overlay/qcow2-tables.c \
+    's/if \(r == 0 && map->sync != NULL\)/if (0)/'
+mutant 'mkdir does not sync the images' unflushed snapshot/freeze.c \
+    's/\(set->durable && !set_sync_sources \(set, error\)\)/0/g'
+mutant 'mkdir syncs the images before the freeze only' before-freeze snapshot/freeze.c \
+    's/\(set->durable && !set_sync_sources \(set, error\)\)\n/0\n/'
+mutant 'new overlays are not durable' first-writes snapshot/freeze.c \
+    's/set->durable \? overlay_make_durable \(overlay\) : 0/0/'
+mutant 'a level goes before what a merge copied is on disk' 'small-merge merge-down' snapshot/merge.c \
+    's/return r == 0 \? overlay_settle \([^;]*;/return r;/'
+mutant 'in a merge entries do not wait for bytes' small-merge cow/transfer.c \
+    's/n > 0 \? overlay_settle \(to\) : 0/0/'
+mutant 'a start does not sync the overlays of a session before' process-then-power \
+    overlay/overlay.c \
+    's/(qcow2_map_make_durable \(overlay->map, &overlay->sync\);\n  return )group_sync \(&overlay->sync\)/$1 0/'
+mutant 'a start does not sync the images' process-then-power snapshot/set-open.c \
+    's/return set_sync_sources \(set, error\);/return true;/'
+mutant 'the mark of a break does not wait for the disk' break-mark overlay/overlay.c \
+    's/(header\.broken = true;\n      r = write_header \(overlay\);\n)      if \(r == 0\)\n        r = overlay_settle \(overlay\);\n/$1/'
+mutant 'refcounts are not on disk when the header says clean' first-writes overlay/overlay.c \
+    's/(qcow2_map_finish \(overlay->map\);\n\n)  if \(r == 0\)\n    r = overlay_sync \(overlay\);\n/$1/'
+mutant 'a clean header is not on disk when the store says clean' first-writes overlay/overlay.c \
+    's/return r == 0 \? overlay_sync \(overlay\) : r;/return r;/'
+mutant 'a backing file name is not on disk when the store says clean' relink overlay/overlay.c \
+    's/else if \(r == 0 && overlay->header_written\)/else if (0)/'
+mutant 'entries point beyond the end of the file' reserved overlay/qcow2-map.c \
+    's/if \(r == 0 && map->sync != NULL\)/if (0)/'
+mutant 'the images are not on disk when the store says clean' first-writes snapshot/set-open.c \
+    's/int r = disk_flush \(set->disks\[i\], false\)/int r = 0/'
+mutant 'their times are not on disk when the store says clean' first-writes snapshot/set-open.c \
+    's/disk_flush \(set->disks\[i\], false\)/disk_flush (set->disks[i], true)/'
+mutant 'a removed layer comes back' 'merge-down merge-up' store/store.c \
+    's/if \(!dir_sync \(store->snapshots_fd/if (0 && !dir_sync (store->snapshots_fd/'
+mutant 'a record is not on disk when it gets its name' first-writes store/keyfile.c \
+    's/if \(durable && fsync \(fd\) != 0\)/if (0)/'
+mutant 'the name of a record is not on disk' first-writes store/keyfile.c \
+    's/return !durable \|\| dir_sync \([^;]*;/return true;/'
+mutant 'the name of a layer is not on disk' first-writes store/store.c \
+    's/\(!durable \|\| dir_sync \(store->snapshots_fd, store->snapshots_path, error\)\)/1/'
+mutant 'a start does not say that the host must not crash' process snapshot/set-open.c \
+    's/ok = ok && store_mark_open \(set->store, error\);//'
+
+[ "$n_bad" -eq 0 ]

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Loss of power: what fleecefs did is recorded below it (power-log.h), crashed at every moment in
+ * all ways or in random ones (power-crash.h), and each time what was promised must hold
+ * (power-check.c).
+ *
+ * POWER_STATES=N in the environment tries N random states for each test, POWER_SEED=S the
+ * same ones again (of tests with several threads: if the threads happen to run the same way);
+ * POWER_DEEP=N looks closer at one in N states. */
+#include "base/units.h"
+#include "power-bed.h"
+#include "test-util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define N_WRITERS 4
+
+static Bed *bed;
+
+static const BedConfig small = { 1, 256 * KIB, 4 * KIB, DISK_COPY_BOUNCE };
+static const BedConfig medium = { 1, 2 * MIB, 4 * KIB, DISK_COPY_BOUNCE };
+static const BedConfig reserving = { 1, 256 * KIB, 4 * KIB, DISK_COPY_AUTO };
+static const BedConfig two_disks = { 2, MIB + 4 * KIB, 4 * KIB, DISK_COPY_BOUNCE };
+
+static const BedEffort thorough = { 256, 100, 100 };
+static const BedEffort usual = { 8, 100, 50 };
+
+/* The library's warnings: that snapshots are broken is expected here. */
+static GLogWriterOutput
+discard_log (G_GNUC_UNUSED GLogLevelFlags level, G_GNUC_UNUSED const GLogField *fields,
+             G_GNUC_UNUSED gsize n_fields, G_GNUC_UNUSED gpointer data)
+{
+  return G_LOG_WRITER_HANDLED;
+}
+
+static void
+set_up (void)
+{
+  test_set_up ();
+  g_log_set_writer_func (discard_log, NULL, NULL);
+}
+
+static void
+crash (const char *name, const BedEffort *effort)
+{
+  power_try (bed, name, effort);
+  bed_free (bed);
+}
+
+/* --- durability=power --- */
+
+START_TEST (first_writes)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_write (bed, 0, 130 * KIB, 512); /* the same cluster, not a whole granule */
+  bed_flush (bed, 0);
+  bed_write (bed, 0, 8 * KIB, 4 * KIB);
+  bed_zero (bed, 0, 16 * KIB, 4 * KIB);
+  bed_close (bed);
+  crash ("first writes", &thorough);
+}
+END_TEST
+
+/* What was in a hole is saved as a bit, and there is no data to wait for. */
+START_TEST (holes)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 300 * KIB, 4 * KIB);
+  bed_write (bed, 0, 252 * KIB, 8 * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 300 * KIB, 8 * KIB);
+  bed_close (bed);
+  crash ("holes", &thorough);
+}
+END_TEST
+
+/* Writes of before the snapshot that no guest has flushed. */
+START_TEST (unflushed)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_write (bed, 0, 0, 8 * KIB);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 4 * KIB, 8 * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 0, 4 * KIB);
+  crash ("unflushed", &thorough);
+}
+END_TEST
+
+static void
+write_some (unsigned disk, unsigned first, unsigned n)
+{
+  for (unsigned i = first; i < first + n; i++)
+    bed_write (bed, disk, i * 32 * KIB, (i % 3 + 1) * 4 * KIB);
+}
+
+/* One granule is moved: down, and up. */
+START_TEST (small_merge)
+{
+  bool up = _i == 1;
+
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 32 * KIB, up ? 96 * KIB : 4 * KIB);
+  bed_mkdir (bed, "c");
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  crash (up ? "small merge up" : "small merge down", &thorough);
+}
+END_TEST
+
+/* Merges down: the snapshot that goes has less. */
+START_TEST (merge_down)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  write_some (0, 0, 40);
+  bed_mkdir (bed, "b");
+  write_some (0, 30, 15);
+  bed_mkdir (bed, "c");
+  write_some (0, 0, 5);
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  write_some (0, 35, 3);
+  bed_rmdir (bed, "c");
+  write_some (0, 44, 3);
+  power_log_wait_removed (bed->log, 2);
+  bed_rename (bed, "a", "d");
+  bed_close (bed);
+  crash ("merge down", &usual);
+}
+END_TEST
+
+/* Merges up: the snapshot that goes has more, and the older one moves to its level. */
+START_TEST (merge_up)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  write_some (0, 0, 5);
+  bed_mkdir (bed, "b");
+  write_some (0, 0, 50);
+  bed_mkdir (bed, "c");
+  write_some (0, 2, 5);
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  bed_rename (bed, "a", "d");
+  write_some (0, 40, 10);
+  bed_rmdir (bed, "d");
+  power_log_wait_removed (bed->log, 2);
+  write_some (0, 20, 10);
+  bed_mkdir (bed, "e");
+  bed_close (bed);
+  crash ("merge up", &usual);
+}
+END_TEST
+
+START_TEST (sizes)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_resize (bed, 0, 3 * MIB);
+  bed_write (bed, 0, 2 * MIB + 64 * KIB, 8 * KIB);
+  bed_mkdir (bed, "b");
+  bed_resize (bed, 0, MIB + 1000);
+  bed_flush (bed, 0);
+  bed_mkdir (bed, "c");
+  bed_resize (bed, 0, 2 * MIB);
+  bed_write (bed, 0, MIB, 4 * KIB);
+  bed_zero (bed, 0, 64 * KIB, 512 * KIB);
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  bed_close (bed);
+  crash ("sizes", &usual);
+}
+END_TEST
+
+/* --- several writers --- */
+
+static void *
+write_own (void *data)
+{
+  unsigned own = GPOINTER_TO_UINT (data);
+
+  for (unsigned i = 0; i < 12; i++)
+    bed_write (bed, i % bed->config.n_disks, (i * N_WRITERS + own) * 20 * KIB, 8 * KIB);
+  return NULL;
+}
+
+static void
+write_together (void)
+{
+  pthread_t threads[N_WRITERS];
+
+  for (unsigned i = 0; i < N_WRITERS; i++)
+    ck_assert_int_eq (pthread_create (&threads[i], NULL, write_own, GUINT_TO_POINTER (i)), 0);
+  for (unsigned i = 0; i < N_WRITERS; i++)
+    pthread_join (threads[i], NULL);
+}
+
+START_TEST (writers)
+{
+  bed = bed_new (&two_disks);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  write_together ();
+  bed_flush (bed, 1);
+  bed_mkdir (bed, "b");
+  write_together ();
+  bed_rmdir (bed, "a");
+  bed_close (bed);
+  crash ("writers", &usual);
+}
+END_TEST
+
+static void
+write_second_cluster (G_GNUC_UNUSED void *data)
+{
+  bed_write (bed, 0, 132 * KIB, 4 * KIB);
+}
+
+/* A sync that has begun before a writer came must not do for it. */
+START_TEST (shared_sync)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 512); /* the table is there */
+  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, write_second_cluster, NULL);
+  bed_write (bed, 0, 8 * KIB, 4 * KIB);
+  ck_assert (power_log_join (bed->log));
+  crash ("shared sync", &thorough);
+}
+END_TEST
+
+static void
+overwrite (G_GNUC_UNUSED void *data)
+{
+  bed_write (bed, 0, 8 * KIB, 4 * KIB);
+}
+
+/* While a writer waits for its entry to be on disk another comes to the same granule. */
+START_TEST (second_writer)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 512);
+  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 2, overwrite, NULL);
+  bed_write (bed, 0, 10 * KIB, 512);
+  ck_assert (power_log_join (bed->log));
+  crash ("second writer", &thorough);
+}
+END_TEST
+
+static void
+write_before_freeze (G_GNUC_UNUSED void *data)
+{
+  bed_write (bed, 0, 64 * KIB, 4 * KIB);
+}
+
+/* The guest writes when mkdir has synced the image and not frozen it yet. */
+START_TEST (before_freeze)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  power_log_interject (bed->log, CALL_STORE, CALL_CREATE, 1, write_before_freeze, NULL);
+  bed_mkdir (bed, "b");
+  ck_assert (power_log_join (bed->log));
+  bed_write (bed, 0, 0, 4 * KIB);
+  crash ("before freeze", &thorough);
+}
+END_TEST
+
+static void
+write_after_freeze (G_GNUC_UNUSED void *data)
+{
+  bed_frozen (bed);
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_write (bed, 0, 64 * KIB, 4 * KIB);
+}
+
+/* And when it has frozen it and not written the record. */
+START_TEST (after_freeze)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 8 * KIB);
+  power_log_interject (bed->log, CALL_SOURCE, CALL_SYNC, 2, write_after_freeze, NULL);
+  bed_mkdir (bed, "b");
+  ck_assert (power_log_join (bed->log));
+  crash ("after freeze", &thorough);
+}
+END_TEST
+
+/* A copy fails, the guest's write goes on: that the snapshot is broken is on disk before it. */
+START_TEST (break_mark)
+{
+  bed = bed_new (&small);
+  bed->may_break = true;
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 512);
+  power_log_fail (bed->log, CALL_STORE, CALL_WRITE, ENOSPC);
+  bed_write (bed, 0, 64 * KIB, 4 * KIB);
+  bed_close (bed);
+  crash ("break mark", &thorough);
+}
+END_TEST
+
+/* --- sessions --- */
+
+static void
+do_things (const char *a, const char *b, const char *c)
+{
+  bed_mkdir (bed, a);
+  write_some (0, 0, 10);
+  bed_mkdir (bed, b);
+  write_some (0, 5, 30);
+  bed_mkdir (bed, c);
+  write_some (0, 20, 10);
+  bed_rmdir (bed, b);
+}
+
+START_TEST (remounts)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  do_things ("a", "b", "c");
+  bed_close (bed);
+  bed_open (bed, true);
+  write_some (0, 30, 4);
+  bed_kill (bed);
+  bed_open (bed, true);
+  write_some (0, 28, 4);
+  bed_close (bed);
+  crash ("remounts", &usual);
+}
+END_TEST
+
+/* Headers that are written anew in an overlay that is clean. */
+START_TEST (relink)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  write_some (0, 0, 3);
+  bed_mkdir (bed, "b");
+  bed_close (bed);
+  bed_open (bed, true);
+  bed_mkdir (bed, "c");
+  bed_close (bed);
+  crash ("relink", &usual);
+}
+END_TEST
+
+/* Places in an overlay that were taken for data and got none: here because the file system does not
+ * share blocks, and the blocks, which are no hole, turn out to be zeros. */
+START_TEST (reserved)
+{
+  bed = bed_new (&reserving);
+  bed_open (bed, true);
+  bed_write_zeros (bed, 0, 0, 256 * KIB);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 256 * KIB);
+  bed_close (bed);
+  crash ("reserved", &thorough);
+}
+END_TEST
+
+/* durability=process: broken, until it was closed. */
+START_TEST (process)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, false);
+  do_things ("a", "b", "c");
+  bed_flush (bed, 0);
+  bed_rename (bed, "a", "d");
+  write_some (0, 30, 4);
+  bed_close (bed);
+  bed_open (bed, false);
+  bed_close (bed);
+  crash ("process", &usual);
+}
+END_TEST
+
+/* A session that kept nothing durable, ended in either way, and then one that does. */
+START_TEST (process_then_power)
+{
+  bool killed = _i == 1;
+
+  bed = bed_new (&medium);
+  bed_open (bed, false);
+  do_things ("a", "b", "c");
+  power_log_wait_removed (bed->log, 1);
+  (killed ? bed_kill : bed_close) (bed);
+  bed_open (bed, true);
+  write_some (0, 0, 3);
+  write_some (0, 30, 4);
+  bed_rmdir (bed, "c");
+  write_some (0, 50, 4);
+  bed_close (bed);
+  crash (killed ? "process, killed, power" : "process, closed, power", &usual);
+}
+END_TEST
+
+START_TEST (power_then_process)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  do_things ("a", "b", "c");
+  bed_kill (bed);
+  bed_open (bed, false);
+  write_some (0, 0, 3);
+  bed_close (bed);
+  crash ("power, killed, process", &usual);
+}
+END_TEST
+
+/* --- other shapes --- */
+
+static const BedConfig shapes[] = {
+  { 1, 2 * MIB, 4 * KIB, DISK_COPY_OFFLOAD },
+  { 1, 2 * MIB, 4 * KIB, DISK_COPY_AUTO },
+  { 1, 2 * MIB, 64 * KIB, DISK_COPY_BOUNCE },
+};
+static const char *const shape_names[] = { "offload", "auto", "granule 64k" };
+
+START_TEST (shape)
+{
+  bed = bed_new (&shapes[_i]);
+  bed_open (bed, true);
+  do_things ("a", "b", "c");
+  bed_write (bed, 0, MIB, 512 * KIB);
+  bed_zero (bed, 0, MIB, 64 * KIB);
+  bed_mkdir (bed, "e");
+  bed_write (bed, 0, MIB - 256 * KIB, 512 * KIB);
+  bed_close (bed);
+  if (shapes[_i].copy == DISK_COPY_OFFLOAD && power_log_count (bed->log, CALL_COPY) < 10)
+    test_skip ("copies inside the kernel", "the file system of the tests refuses them");
+  crash (shape_names[_i], &usual);
+}
+END_TEST
+
+static void
+add (Suite *suite, const char *name, const TTest *test, int n)
+{
+  TCase *tcase = tcase_create (name);
+
+  tcase_add_checked_fixture (tcase, set_up, test_tear_down);
+  tcase_set_timeout (tcase, g_getenv ("POWER_STATES") != NULL ? 36000 : 120);
+  tcase_add_loop_test (tcase, test, 0, n);
+  suite_add_tcase (suite, tcase);
+}
+
+static Suite *
+suite (void)
+{
+  Suite *suite = suite_create ("power");
+
+  add (suite, "first-writes", first_writes, 1);
+  add (suite, "holes", holes, 1);
+  add (suite, "unflushed", unflushed, 1);
+  add (suite, "small-merge", small_merge, 2);
+  add (suite, "merge-down", merge_down, 1);
+  add (suite, "merge-up", merge_up, 1);
+  add (suite, "sizes", sizes, 1);
+  add (suite, "writers", writers, 1);
+  add (suite, "shared-sync", shared_sync, 1);
+  add (suite, "second-writer", second_writer, 1);
+  add (suite, "before-freeze", before_freeze, 1);
+  add (suite, "after-freeze", after_freeze, 1);
+  add (suite, "break-mark", break_mark, 1);
+  add (suite, "remounts", remounts, 1);
+  add (suite, "relink", relink, 1);
+  add (suite, "reserved", reserved, 1);
+  add (suite, "process", process, 1);
+  add (suite, "process-then-power", process_then_power, 2);
+  add (suite, "power-then-process", power_then_process, 1);
+  add (suite, "shape", shape, G_N_ELEMENTS (shapes));
+  return suite;
+}
+
+int
+main (void)
+{
+  return test_main (suite ());
+}
