@@ -734,6 +734,27 @@ START_TEST (test_resized)
 }
 END_TEST
 
+/* The end of the disk is within a granule. The one snapshot saved what was beyond it, the other has
+ * nothing there; so none is broken when a start looks whether the source is shorter. */
+START_TEST (test_shrunk_within_granule)
+{
+  g_autofree uint8_t *large = NULL, *small = NULL;
+  size_t large_length, small_length;
+
+  add_image ("vm1.img", SIZE, 1);
+  open_set ();
+  large = picture (0, &large_length);
+  create ("large");
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), MIB + 1001), 0);
+  small = picture (0, &small_length);
+  create ("small");
+  disk_check_tail (snapshots_disk (set, 0));
+  assert_snapshot ("large", 0, large, large_length);
+  assert_snapshot ("small", 0, small, small_length);
+  close_set ();
+}
+END_TEST
+
 /* --- several disks --- */
 
 START_TEST (test_disk_added)
@@ -1148,6 +1169,7 @@ snapshots_suite (void)
   tcase_add_loop_test (merge, test_space, 0, 3);
   tcase_add_loop_test (merge, test_remove_several, 0, G_N_ELEMENTS (removal_orders));
   tcase_add_loop_test (size, test_resized, 0, 2 * G_N_ELEMENTS (growths));
+  tcase_add_test (size, test_shrunk_within_granule);
   tcase_add_test (disks, test_disk_added);
   tcase_add_test (disks, test_disk_missing);
   tcase_add_test (disks, test_default_store);

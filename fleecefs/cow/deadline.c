@@ -160,7 +160,7 @@ break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
       lock_acquire (&stripe->lock);
       chain_subtract_saved (chain, &disk->geometry, piece.region, &need);
       chain_subtract_unneeded (chain, &disk->geometry, piece.region, &need);
-      any = chain_break (chain, &disk->geometry, piece.region, &need, LAYER_TIMED_OUT, 0) || any;
+      any = chain_break (chain, &disk->geometry, piece.region, &need, 0, LAYER_TIMED_OUT, 0) || any;
       /* What is saved may still be read at the source by who began before. */
       stripe_wait_reads (stripe, piece.region, &range);
       lock_release (&stripe->lock);

@@ -49,10 +49,10 @@ int copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const
 void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
                    const GranuleSet *zero);
 
-/* The source ends at offset. Breaks all layers that would read what was beyond it, also those
+/* The source ends at cut. Breaks all layers that would read what was beyond it, also those
  * that nobody has read yet: when a guest's write makes the source longer again there will be zeros.
  * No lock is held. Returns true when any was intact before. */
-bool tail_lose (Disk *disk, Chain *chain, uint64_t offset);
+bool tail_lose (Disk *disk, Chain *chain, uint64_t cut);
 
 /* Steps 2 to 5 for the bytes from offset to end; the caller is in a write section and
  * chain is the disk's. On success no frozen read of them is under way, and none will

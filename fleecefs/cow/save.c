@@ -83,7 +83,7 @@ settle_failure (Save *save, const GranuleSet *granules, LayerFault fault, int r)
 {
   if (save->disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE)
     return space_errno (r);
-  if (chain_break (save->chain, &save->disk->geometry, save->region, granules, fault, -r))
+  if (chain_break (save->chain, &save->disk->geometry, save->region, granules, 0, fault, -r))
     save->broke = true;
   granule_set_add (&save->given_up, granules);
   return 0;

@@ -16,10 +16,10 @@ end_of_intact (Chain *chain)
 }
 
 bool
-tail_lose (Disk *disk, Chain *chain, uint64_t offset)
+tail_lose (Disk *disk, Chain *chain, uint64_t cut)
 {
   const Geometry *geometry = &disk->geometry;
-  uint64_t end;
+  uint64_t offset = cut, end;
   bool any = false;
 
   while (offset < (end = end_of_intact (chain)))
@@ -30,7 +30,7 @@ tail_lose (Disk *disk, Chain *chain, uint64_t offset)
 
       chain_prepare (chain, 0, geometry, piece.region, false);
       lock_acquire (&stripe->lock);
-      any = chain_break (chain, geometry, piece.region, &granules, LAYER_SOURCE_TOO_SMALL, 0)
+      any = chain_break (chain, geometry, piece.region, &granules, cut, LAYER_SOURCE_TOO_SMALL, 0)
             || any;
       lock_release (&stripe->lock);
       offset += piece.length;
