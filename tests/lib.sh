@@ -306,6 +306,16 @@ loop_device () {
 
 # ---- an ordinary user ----
 
+# The copies of other tests' mounts, which would keep their daemons alive.
+drop_foreign_mounts () {
+	local mountpoint
+
+	tac /proc/self/mountinfo | while read -r _ _ _ _ mountpoint _; do
+		mountpoint=$(printf '%b' "${mountpoint//\\/\\0}")
+		[[ $mountpoint != */fleecefs-test.* ]] || umount -l "$mountpoint" 2>/dev/null
+	done
+}
+
 # private_mounts: before setup; runs the test again in a mount namespace of its own, where it can
 # replace what it likes and nobody sees it.
 private_mounts () {
@@ -316,6 +326,7 @@ private_mounts () {
 		IN_PRIVATE_MOUNTS=yes exec unshare --mount "$BASH" "$0" "$@"
 	fi
 	unset IN_PRIVATE_MOUNTS
+	drop_foreign_mounts
 }
 
 # prepare_user: $USER_NAME may run $FLEECEFS, and the directory $tmp/home is theirs.
