@@ -308,6 +308,8 @@ int REAL_PLAIN (mkdirat) (int, const char *, mode_t);
 int WRAP_PLAIN (mkdirat) (int, const char *, mode_t);
 int REAL_PLAIN (renameat) (int, const char *, int, const char *);
 int WRAP_PLAIN (renameat) (int, const char *, int, const char *);
+int REAL_PLAIN (renameat2) (int, const char *, int, const char *, unsigned);
+int WRAP_PLAIN (renameat2) (int, const char *, int, const char *, unsigned);
 int REAL_PLAIN (unlinkat) (int, const char *, int);
 int WRAP_PLAIN (unlinkat) (int, const char *, int);
 int REAL_PLAIN (rmdir) (const char *);
@@ -458,6 +460,16 @@ WRAP_PLAIN (renameat) (int dir_fd, const char *name, int to_fd, const char *to_n
   PASSAGE (CALL_RENAME, dir_fd, .name = name, .to_fd = to_fd, .to_name = to_name);
 
   ALL_OR_NOTHING (REAL_PLAIN (renameat) (dir_fd, name, to_fd, to_name));
+}
+
+int
+WRAP_PLAIN (renameat2) (int dir_fd, const char *name, int to_fd, const char *to_name,
+                        unsigned flags)
+{
+  PASSAGE (CALL_RENAME, dir_fd, .name = name, .to_fd = to_fd, .to_name = to_name,
+           .flags = (int) flags);
+
+  ALL_OR_NOTHING (REAL_PLAIN (renameat2) (dir_fd, name, to_fd, to_name, flags));
 }
 
 int

@@ -35,7 +35,7 @@ typedef enum
   CALL_TRUNCATE, /* ftruncate */
   CALL_CREATE,   /* open, openat with O_CREAT */
   CALL_MKDIR,    /* mkdir, mkdirat */
-  CALL_RENAME,   /* renameat */
+  CALL_RENAME,   /* renameat, renameat2 */
   CALL_UNLINK,   /* unlinkat of a file */
   CALL_RMDIR,    /* rmdir, unlinkat with AT_REMOVEDIR */
   CALL_SYNC,     /* fsync, fdatasync */
@@ -75,7 +75,7 @@ typedef struct
   const void *bytes; /* of write */
   int in_fd;         /* of copy: the other file */
   uint64_t in_offset;
-  int flags; /* of open and create; of allocate: the mode; of sync: 1 for fdatasync */
+  int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 1 for fdatasync */
 } Call;
 
 typedef enum
