@@ -367,8 +367,8 @@ START_TEST (test_nth)
   for (unsigned f = 0; f < G_N_ELEMENTS (faults); f++)
     if ((faults[f].classes & 1U << class) != 0)
       {
-        unsigned stride = is_long ? 1 : f == 0 && policy == DISK_CBW_BREAK_SNAPSHOT ? 1 : 5;
-        Plan plan = { .class = class, .fault = &faults[f], .first = is_long ? 1 : 1 + f % stride };
+        unsigned stride = is_long ? 1 : f == 0 && policy == DISK_CBW_BREAK_SNAPSHOT ? 3 : 13;
+        Plan plan = { .class = class, .fault = &faults[f], .first = is_long ? 1 : 1 + f };
 
         while (one_run (bench, &plan, plan.first % (is_long ? 4 : 16) == 0))
           plan.first += stride;
@@ -390,7 +390,7 @@ START_TEST (test_for_good)
 {
   DiskCbwError policy = _i % 2 == 0 ? DISK_CBW_BREAK_SNAPSHOT : DISK_CBW_BREAK_GUEST_WRITE;
   Class class = deaths[_i / 2].class;
-  unsigned stride = is_long ? 1 : 13;
+  unsigned stride = is_long ? 1 : 37;
   Plan plan
       = { .class = class, .fault = &faults[deaths[_i / 2].fault], .first = 1, .for_good = true };
   Bench *bench = set_up_bench (0, policy);
