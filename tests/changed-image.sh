@@ -102,7 +102,6 @@ mount_fleecefs img mnt
 cat mnt/old/img >output 2>/dev/null && fail 'without its record it can be read'
 unmount mnt
 
-# What was in the place of the image, with its size and its time, is another file.
 new_store () {
 	rm -rf img img.fleece
 	noise 1000003 >img
@@ -118,23 +117,26 @@ expect_why () {
 	[ ! -s output ] || fail "$1 is broken and gives bytes"
 }
 
+# Renamed it is the same, and a true copy is as good, with its store too: they can be moved together.
+# A copy of another time is not.
 new_store
-unmount mnt
-cp -p img copy
-mv copy img
-mount_fleecefs img mnt
-expect_why mnt/old/img 'another file'
-unmount mnt
-
-# Renamed it is the same.
-new_store
-cp img truth
+cp mnt/.live/img truth
 mkdir mnt/x
 unmount mnt
 mv img elsewhere
 mv elsewhere img
 mount_fleecefs img mnt
 frozen mnt/x/img truth
+unmount mnt
+mkdir moved
+cp -a img img.fleece moved/
+mount_fleecefs moved/img mnt
+frozen mnt/x/img truth
+unmount mnt
+cp img copy
+mv copy img
+mount_fleecefs img mnt
+expect_why mnt/old/img 'changed'
 unmount mnt
 
 # After a kill as well. Without a change the snapshots are right.

@@ -20,6 +20,17 @@ typedef struct
 
 /* --- the store --- */
 
+/* The images were copied, and are the same files all the same. */
+static void
+forget_identities (const char *path, const char *text)
+{
+  const char *at = text;
+
+  while ((at = strstr (at, "\nidentity=")) != NULL)
+    for (at += strlen ("\nidentity="); g_ascii_isdigit (*at); at++)
+      test_poke (path, (uint64_t) (at - text), "0", 1);
+}
+
 static Found
 boot_host (const char *store)
 {
@@ -32,6 +43,7 @@ boot_host (const char *store)
   boot = strstr (text, "boot-id=");
   ck_assert_msg (boot != NULL, "'%s' is not a manifest", path);
   test_poke (path, (uint64_t) (boot - text), OTHER_BOOT, strlen (OTHER_BOOT));
+  forget_identities (path, text);
   return (Found){ true, strstr (text, "state=open") != NULL,
                   strstr (text, "durability=power") != NULL };
 }
@@ -56,8 +68,8 @@ check_manifest (const Bed *bed, uint64_t moment, const Found *found, const char 
 
           ck_assert_msg (found->there && !found->open, "the store is not clean");
           if (next == NULL) /* then the other directory is still as it was closed */
-            ck_assert_msg (test_run (&output, "diff", "-r", "-q", "-I", "boot-id",
-                                     test_path ("live/store"), path, NULL)
+            ck_assert_msg (test_run (&output, "diff", "-r", "-q", "-x", "spare", "-I", "boot-id",
+                                     "-I", "identity", test_path ("live/store"), path, NULL)
                                == 0,
                            "a closed store has changed: %s", output);
         }
@@ -155,7 +167,8 @@ check_live (const Bed *bed, uint64_t moment, unsigned disk, const char *path)
 
       for (guint i = 0; i < maybe->len && !right; i++)
         right = is_left_by (bed, maybe->pdata[i], at, got + at, n);
-      ck_assert_msg (right, "disk %u: a flushed write at %" PRIu64 " is lost", disk, at);
+      if (!right) /* each assertion is a message to libcheck, and these are many */
+        ck_abort_msg ("disk %u: a flushed write at %" PRIu64 " is lost", disk, at);
     }
 }
 

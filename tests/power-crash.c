@@ -164,10 +164,12 @@ choose_fate (PowerChoices *choices, const PowerNode *node, const PowerChange *ch
   return fates[kept];
 }
 
+/* A file: it may be much larger than what was written to it. */
 typedef struct
 {
   uint8_t *bytes;
-  uint64_t size, capacity;
+  uint64_t size;
+  uint64_t capacity; /* of bytes; beyond it are zeros */
 } Image;
 
 static void
@@ -204,7 +206,10 @@ apply (Image *image, const PowerChange *change, Fate fate, PowerChoices *choices
       image->size = change->offset;
       return;
     }
-  ensure (image, end);
+  if (change->bytes != NULL)
+    ensure (image, end);
+  else
+    end = MIN (end, image->capacity);
   for (uint64_t at = change->offset, i = 0; at < end; at = next, i++)
     {
       next = MIN (end, (at / POWER_SECTOR + 1) * POWER_SECTOR);
@@ -256,11 +261,11 @@ save (const char *path, const Image *image, int64_t mtime)
       = { { .tv_nsec = UTIME_NOW }, { .tv_sec = mtime / NS_PER_S, .tv_nsec = mtime % NS_PER_S } };
 
   ck_assert_int_ge (fd, 0);
-  for (uint64_t at = 0, n; at < image->size; at += n)
+  for (uint64_t at = 0, n, end = MIN (image->size, image->capacity); at < end; at += n)
     {
-      n = MIN (image->size - at, 4096);
-      if (!zero_check (image->bytes + at, n))
-        ck_assert_int_eq (io_write_full (fd, image->bytes + at, n, at), 0);
+      n = MIN (end - at, 64 * KIB);
+      if (!zero_check (image->bytes + at, n) && io_write_full (fd, image->bytes + at, n, at) != 0)
+        ck_abort_msg ("cannot write '%s'", path);
     }
   ck_assert_int_eq (ftruncate (fd, (off_t) image->size), 0);
   ck_assert_int_eq (futimens (fd, times), 0);
@@ -292,8 +297,6 @@ crash_file (PowerNode *node, uint64_t moment, PowerChoices *choices, const char 
   for (guint i = 0; i < node->mtimes->len; i++)
     if (g_array_index (node->mtimes, PowerMtime, i).certain <= moment)
       mtime = g_array_index (node->mtimes, PowerMtime, i).mtime;
-  if (image.size > 0)
-    ensure (&image, image.size);
   save (path, &image, mtime);
   g_free (image.bytes);
 }

@@ -31,7 +31,8 @@ mtime_of (const Source *source)
   return source_stat (source, &st) == 0 ? to_ns (st.st_mtim) : 0;
 }
 
-/* Why the source is not the one that the store knows, or NULL. This holds after a kill as well. */
+/* Why the source is not the one that the store knows, or NULL. For a file this is what remains to
+ * look at after a kill. */
 static char *
 find_exchange (const Store *store, const StoreDisk *known, Source *source)
 {
@@ -50,8 +51,9 @@ find_exchange (const Store *store, const StoreDisk *known, Source *source)
              : NULL;
 }
 
-/* Why what the store says of the source after a clean close is not true any more, or NULL. A block
- * device's node does not tell when its blocks changed, but the kernel counts writes. */
+/* Why what the store says of the source after a clean close is not true any more, or NULL. A file
+ * that has its size and time is the same, or a true copy: image and store may be moved together. A
+ * block device's node does not tell when its blocks changed, but the kernel counts writes. */
 static char *
 find_change (const Store *store, const StoreDisk *known, Source *source)
 {
@@ -63,7 +65,7 @@ find_change (const Store *store, const StoreDisk *known, Source *source)
     return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
   if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
     return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
-  return find_exchange (store, known, source);
+  return source_is_block (source) ? find_exchange (store, known, source) : NULL;
 }
 
 /* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
