@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Takes one rule of what has to be on disk before what out of the library at a time, builds
-# test-power with that, and demands that it fails. As mutants.sh, but it takes longer: `make power-mutants`.
+# test-power (or test-group-sync) with that, and demands that it fails. As mutants.sh, but it takes longer: `make power-mutants`.
 
 # shellcheck disable=SC2016 # the dollars in the expressions are perl's
 
@@ -10,24 +10,31 @@ set -u
 
 : "${CC:?}" "${TEST_COMPILE:?}" "${TEST_LIBS:?}" "${TEST_CALLS:?}"
 : "${top_srcdir:?}" "${top_builddir:?}"
-export CK_DEFAULT_TIMEOUT=600 CK_FORK=yes POWER_DEEP=4
+export CK_DEFAULT_TIMEOUT=600 CK_FORK=yes POWER_DEEP=2
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 n_bad=0
 
 # The test's own files are compiled once. The words of the commands are meant to be split.
 # shellcheck disable=SC2086
-for file in test-power power-bed power-check power-crash power-log calls; do
+for file in test-power test-group-sync power-bed power-check power-crash power-log calls; do
     (cd "$top_builddir" && $CC $TEST_COMPILE -c -o "$dir/$file.o" "$top_srcdir/tests/$file.c") ||
         exit 1
 done
 
-# Builds test-power with the given source in place of the library's own.
+declare -A objects=(
+    [test-power]="$dir/test-power.o $dir/power-bed.o $dir/power-check.o $dir/power-crash.o $dir/power-log.o"
+    [test-group-sync]="$dir/test-group-sync.o"
+)
+program=test-power
+
+# Builds the program with the given source in place of the library's own.
 build()
 {
     # shellcheck disable=SC2086
     (cd "$top_builddir" &&
-        $CC $TEST_COMPILE -o "$dir/test-power" "$dir"/*.o "$@" $TEST_CALLS $TEST_LIBS)
+        $CC $TEST_COMPILE -o "$dir/$program" ${objects[$program]} "$dir/calls.o" "$@" \
+            $TEST_CALLS $TEST_LIBS)
 }
 
 # NAME CASES FILE EXPRESSION: what is taken out, which cases must notice (one of them, words), where,
@@ -49,7 +56,7 @@ mutant()
         return
     fi
     for case in $2; do
-        if ! CK_RUN_CASE="$case" "$dir/test-power" >"$dir/log" 2>&1; then
+        if ! CK_RUN_CASE="$case" "$dir/$program" >"$dir/log" 2>&1; then
             echo "ok: $1: noticed by $case:$(grep -o 'F:.*' "$dir/log" | head -n 1 | cut -d: -f5- |
                 cut -c1-90)"
             return
@@ -65,8 +72,6 @@ mutant 'the guest does not wait for the entry' first-writes cow/save.c \
     's/(PAUSE_POINT \("writer:recorded"\);\n)  if \(r == 0\)\n    r = overlay_settle \(to\);\n/$1/'
 mutant 'others see the entry before it is on disk' second-writer cow/save.c \
     's/(PAUSE_POINT \("writer:recorded"\);\n)(  if \(r == 0\)\n    r = overlay_settle \(to\);\n)(  if \(r == 0\)\n    copy_publish [^;]*;\n)/$1$3$2/'
-mutant 'a sync that runs already is taken for a later one' shared-sync overlay/group-sync.c \
-    's/mine = group->n_begun \+ 1/mine = group->n_begun + !group->running/'
 mutant 'an L2 table is not on disk before L1 refers to it' first-writes overlay/qcow2-tables.c \
     's/if \(r == 0 && map->sync != NULL\)/if (0)/'
 mutant 'mkdir does not sync the images' unflushed snapshot/freeze.c \
@@ -86,27 +91,31 @@ mutant 'a start does not sync the images' process-then-power snapshot/set-open.c
     's/return set_sync_sources \(set, error\);/return true;/'
 mutant 'the mark of a break does not wait for the disk' break-mark overlay/overlay.c \
     's/(header\.broken = true;\n      r = write_header \(overlay\);\n)      if \(r == 0\)\n        r = overlay_settle \(overlay\);\n/$1/'
-mutant 'refcounts are not on disk when the header says clean' first-writes overlay/overlay.c \
+mutant 'refcounts are not on disk when the header says clean' 'holes remounts' overlay/overlay.c \
     's/(qcow2_map_finish \(overlay->map\);\n\n)  if \(r == 0\)\n    r = overlay_sync \(overlay\);\n/$1/'
 mutant 'a clean header is not on disk when the store says clean' first-writes overlay/overlay.c \
     's/return r == 0 \? overlay_sync \(overlay\) : r;/return r;/'
 mutant 'a backing file name is not on disk when the store says clean' relink overlay/overlay.c \
     's/else if \(r == 0 && overlay->header_written\)/else if (0)/'
-mutant 'entries point beyond the end of the file' reserved overlay/qcow2-map.c \
-    's/if \(r == 0 && map->sync != NULL\)/if (0)/'
 mutant 'the images are not on disk when the store says clean' first-writes snapshot/set-open.c \
     's/int r = disk_flush \(set->disks\[i\], false\)/int r = 0/'
 mutant 'their times are not on disk when the store says clean' first-writes snapshot/set-open.c \
     's/disk_flush \(set->disks\[i\], false\)/disk_flush (set->disks[i], true)/'
-mutant 'a removed layer comes back' 'merge-down merge-up' store/store.c \
+mutant 'a removed layer comes back' 'power-then-process sizes' store/store.c \
     's/if \(!dir_sync \(store->snapshots_fd/if (0 && !dir_sync (store->snapshots_fd/'
 mutant 'a record is not on disk when it gets its name' first-writes store/keyfile.c \
-    's/if \(durable && fsync \(fd\) != 0\)/if (0)/'
+    's/durable \? io_sync \(fd, false\) : 0/0/'
 mutant 'the name of a record is not on disk' first-writes store/keyfile.c \
     's/return !durable \|\| dir_sync \([^;]*;/return true;/'
 mutant 'the name of a layer is not on disk' first-writes store/store.c \
-    's/\(!durable \|\| dir_sync \(store->snapshots_fd, store->snapshots_path, error\)\)/1/'
+    's/fd < 0 \|\| \(durable && !dir_sync [^)]*\)\)/fd < 0/'
 mutant 'a start does not say that the host must not crash' process snapshot/set-open.c \
     's/ok = ok && store_mark_open \(set->store, error\);//'
+
+program=test-group-sync
+mutant 'a sync that runs already is taken for a later one' group-sync overlay/group-sync.c \
+    's/mine = group->n_begun \+ 1/mine = group->n_begun + !group->running/'
+mutant 'an error is forgotten' group-sync overlay/group-sync.c \
+    's/if \(group->error == 0\)\n    group->error = r;/group->error = r;/; s/ && group->error == 0//'
 
 [ "$n_bad" -eq 0 ]
