@@ -23,8 +23,8 @@ static const BedConfig medium = { 1, 2 * MIB, 4 * KIB, DISK_COPY_BOUNCE };
 static const BedConfig reserving = { 1, 256 * KIB, 4 * KIB, DISK_COPY_AUTO };
 static const BedConfig two_disks = { 2, MIB + 4 * KIB, 4 * KIB, DISK_COPY_BOUNCE };
 
-static const BedEffort thorough = { 256, 100, 100 };
-static const BedEffort usual = { 8, 100, 50 };
+static const BedEffort thorough = { 64, 40, 100 };
+static const BedEffort usual = { 4, 40, 50 };
 
 /* The library's warnings: that snapshots are broken is expected here. */
 static GLogWriterOutput
@@ -32,13 +32,6 @@ discard_log (G_GNUC_UNUSED GLogLevelFlags level, G_GNUC_UNUSED const GLogField *
              G_GNUC_UNUSED gsize n_fields, G_GNUC_UNUSED gpointer data)
 {
   return G_LOG_WRITER_HANDLED;
-}
-
-static void
-set_up (void)
-{
-  test_set_up ();
-  g_log_set_writer_func (discard_log, NULL, NULL);
 }
 
 static void
@@ -461,7 +454,7 @@ add (Suite *suite, const char *name, const TTest *test, int n)
 {
   TCase *tcase = tcase_create (name);
 
-  tcase_add_checked_fixture (tcase, set_up, test_tear_down);
+  tcase_add_checked_fixture (tcase, test_set_up, test_tear_down);
   tcase_set_timeout (tcase, g_getenv ("POWER_STATES") != NULL ? 36000 : 120);
   tcase_add_loop_test (tcase, test, 0, n);
   suite_add_tcase (suite, tcase);
@@ -498,5 +491,6 @@ suite (void)
 int
 main (void)
 {
+  g_log_set_writer_func (discard_log, NULL, NULL);
   return test_main (suite ());
 }

@@ -30,7 +30,7 @@ try_exec (void)
 static int
 try_mount (void)
 {
-  return mount ("none", "/nonexistent", "tmpfs", 0, NULL) == 0 ? 0 : errno;
+  return mount ("none", "/", "tmpfs", MS_REMOUNT | MS_BIND, NULL) == 0 ? 0 : errno;
 }
 
 static int

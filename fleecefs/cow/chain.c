@@ -136,7 +136,7 @@ all_broken (Chain *chain)
 
 bool
 chain_break (Chain *chain, const Geometry *geometry, uint64_t region, const GranuleSet *granules,
-             uint64_t offset, LayerFault fault, int errnum)
+             uint64_t beyond, LayerFault fault, int errnum)
 {
   uint64_t cluster = region * geometry->clusters_per_region;
   GranuleSet at_source = *granules;
@@ -153,7 +153,7 @@ chain_break (Chain *chain, const Geometry *geometry, uint64_t region, const Gran
           at_source.words[w] &= ~overlay_saved (layer->overlay, cluster + w);
       here = at_source;
       chain_clip (layer, geometry, region, &here);
-      if (layer->size > offset && !granule_set_is_empty (&here))
+      if (layer->size > beyond && !granule_set_is_empty (&here))
         any = layer_break (layer, fault, errnum) || any;
     }
   return any;

@@ -68,10 +68,10 @@ void chain_subtract_saved (Chain *chain, const Geometry *geometry, uint64_t regi
 void chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region,
                               GranuleSet *set);
 
-/* Breaks every layer, of those that reach so far, that would read one of the
- * granules at the source. Returns true when any was intact before. */
+/* Breaks every layer, of those with over `beyond` bytes that reach so far, that would read one of
+ * the granules at the source. Returns true when any was intact before. */
 bool chain_break (Chain *chain, const Geometry *geometry, uint64_t region,
-                  const GranuleSet *granules, uint64_t offset, LayerFault fault, int errnum);
+                  const GranuleSet *granules, uint64_t beyond, LayerFault fault, int errnum);
 
 /* After chain_break() and before the guest's write, with no lock held: writes into the overlays
  * which layers are broken. Returns 0, or -errno when one of them does not say it. */
