@@ -18,6 +18,7 @@
  *     space (space.c)       counting what overlays take       fstat, statvfs
  *     header (overlay.c)    the header of one overlay         one small write
  *     note (disk-private.h) the note at a source              an extended attribute
+ *     jobs (deadline.c)     the queue of jobs                 no
  *     job (deadline.c)      the end of one job                no
  *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
  *

@@ -17,7 +17,9 @@
 /* Jobs at a time; others wait for a thread. */
 #define N_THREADS 16
 
-typedef struct
+typedef struct _Job Job;
+
+struct _Job
 {
   /* constant */
   Disk *disk;
@@ -30,7 +32,20 @@ typedef struct
   pthread_cond_t ended;
   bool is_done, is_late; /* under lock */
   int result;            /* under lock */
-} Job;
+
+  Job *next; /* in the queue; under its lock */
+};
+
+/* A queue, and the threads that work on it. */
+struct _DiskJobs
+{
+  Lock lock; /* for all that follows */
+  pthread_cond_t changed;
+  Job *first, **end;
+  bool stop; /* when the queue is empty */
+  pthread_t threads[N_THREADS];
+  unsigned n_threads;
+};
 
 static Job *
 job_new (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
@@ -84,14 +99,11 @@ mark (Job *job)
   return r;
 }
 
-/* In a thread of the pool. */
 static void
-work (gpointer data, gpointer user_data)
+work (Job *job)
 {
-  Job *job = data;
   int r = job->is_mark ? mark (job) : save_unless_late (job);
 
-  (void) user_data;
   lock_acquire (&job->lock);
   job->result = r;
   job->is_done = true;
@@ -100,25 +112,90 @@ work (gpointer data, gpointer user_data)
   job_unref (job);
 }
 
+/* The next job, or NULL: stop. */
+static Job *
+next_job (DiskJobs *jobs)
+{
+  Job *job;
+
+  lock_acquire (&jobs->lock);
+  while (jobs->first == NULL && !jobs->stop)
+    lock_wait (&jobs->lock, &jobs->changed);
+  job = jobs->first;
+  if (job != NULL)
+    jobs->first = job->next;
+  if (jobs->first == NULL)
+    jobs->end = &jobs->first;
+  lock_release (&jobs->lock);
+  return job;
+}
+
+static void *
+serve (void *data)
+{
+  Job *job;
+
+  while ((job = next_job (data)) != NULL)
+    work (job);
+  return NULL;
+}
+
+static DiskJobs *
+jobs_new (void)
+{
+  DiskJobs *jobs = g_new0 (DiskJobs, 1);
+
+  lock_init (&jobs->lock);
+  pthread_cond_init (&jobs->changed, NULL);
+  jobs->end = &jobs->first;
+  while (jobs->n_threads < N_THREADS
+         && pthread_create (&jobs->threads[jobs->n_threads], NULL, serve, jobs) == 0)
+    jobs->n_threads++;
+  if (jobs->n_threads == 0)
+    g_warning ("cannot start threads for copies: cbw-timeout has no effect");
+  return jobs;
+}
+
 /* The threads start with the first job, for a set is opened before the daemon forks. */
 static void
 push (Job *job)
 {
   Disk *disk = job->disk;
+  DiskJobs *jobs;
 
   lock_acquire (&disk->note_lock);
   if (disk->jobs == NULL)
-    disk->jobs = g_thread_pool_new (work, NULL, N_THREADS, TRUE, NULL);
+    disk->jobs = jobs_new ();
+  jobs = disk->jobs;
   lock_release (&disk->note_lock);
-  g_thread_pool_push (disk->jobs, job, NULL);
+  if (jobs->n_threads == 0)
+    {
+      work (job);
+      return;
+    }
+  lock_acquire (&jobs->lock);
+  *jobs->end = job;
+  jobs->end = &job->next;
+  pthread_cond_signal (&jobs->changed);
+  lock_release (&jobs->lock);
 }
 
 void
 disk_settle (Disk *disk)
 {
-  if (disk->jobs != NULL)
-    g_thread_pool_free (disk->jobs, FALSE, TRUE);
-  disk->jobs = NULL;
+  DiskJobs *jobs = g_steal_pointer (&disk->jobs);
+
+  if (jobs == NULL)
+    return;
+  lock_acquire (&jobs->lock);
+  jobs->stop = true;
+  pthread_cond_broadcast (&jobs->changed);
+  lock_release (&jobs->lock);
+  for (unsigned i = 0; i < jobs->n_threads; i++)
+    pthread_join (jobs->threads[i], NULL);
+  pthread_cond_destroy (&jobs->changed);
+  lock_clear (&jobs->lock);
+  g_free (jobs);
 }
 
 /* Waits for the job, at most for so many seconds (0: for ever). True when it is done. */

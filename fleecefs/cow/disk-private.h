@@ -9,6 +9,8 @@
 #include "cow/tracker.h"
 #include "cow/write-clock.h"
 
+typedef struct _DiskJobs DiskJobs;
+
 struct _Disk
 {
   /* constant */
@@ -27,8 +29,8 @@ struct _Disk
   WriteClock clock;
 
   Lock note_lock;
-  unsigned n_notes;  /* under note_lock */
-  GThreadPool *jobs; /* of deadline.c, from the first one on; set under note_lock */
+  unsigned n_notes; /* under note_lock */
+  DiskJobs *jobs;   /* of deadline.c, from the first one on; set under note_lock */
 
   Chain *chain; /* changed with the barrier closed and all stripes locked; so a write
                  * section or any stripe.lock is enough to look at it */
