@@ -494,6 +494,6 @@ int
 main (int argc, char **argv)
 {
   is_long = argc == 2 && strcmp (argv[1], "--long") == 0;
-  g_setenv ("TMPDIR", "/dev/shm", FALSE);
+  test_in_memory ();
   return test_main (suite ());
 }

@@ -375,6 +375,6 @@ main (int argc, char **argv)
     return child_main (argv + 2);
   is_long = argc == 2 && strcmp (argv[1], "--long") == 0;
   /* Every step syncs; what a sync is worth is not the question here. */
-  g_setenv ("TMPDIR", "/dev/shm", FALSE);
+  test_in_memory ();
   return test_main (suite ());
 }

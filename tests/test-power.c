@@ -492,5 +492,6 @@ int
 main (void)
 {
   g_log_set_writer_func (discard_log, NULL, NULL);
+  test_in_memory ();
   return test_main (suite ());
 }

@@ -92,6 +92,13 @@ clean_up (const char *dir)
 
 /* --- programs and fixtures --- */
 
+void
+test_in_memory (void)
+{
+  if (access ("/dev/shm", W_OK) == 0)
+    g_setenv ("TMPDIR", "/dev/shm", FALSE);
+}
+
 int
 test_main (Suite *suite)
 {

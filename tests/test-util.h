@@ -26,6 +26,10 @@
 /* The running test's directory, absolute. */
 extern const char *test_dir;
 
+/* Before test_main(): the files of the test are in memory if they can be and TMPDIR does not say
+ * otherwise. For tests that make many, or sync often. */
+void test_in_memory (void);
+
 /* Runs the suite (libcheck's CK_FORK and friends apply); the status for exit(). */
 int test_main (Suite *suite);
 
