@@ -623,6 +623,31 @@ START_TEST (test_kill_and_open)
 }
 END_TEST
 
+/* A cluster that a kill leaked between two others is given back at the close, and stays so. */
+START_TEST (test_leak_stays_free)
+{
+  g_autofree uint8_t *bytes = g_malloc0 (32 * 4096);
+  Overlay *overlay;
+
+  g_free (make_disk (SIZE));
+  overlay = create ("o.qcow2", SIZE, 4096, "disk.img");
+  ck_assert_int_eq (overlay_prepare (overlay, 1, 1, true), 0);
+  overlay_reserve (overlay, 1, 1);
+  ck_assert_int_eq (overlay_write (overlay, 32, 1, bytes), 0);
+  save_cluster (overlay, 4096, 2, 1, 0, bytes);
+  overlay_free (overlay);
+
+  for (uint64_t cluster = 3; cluster < 6; cluster++)
+    {
+      overlay = reopen ("o.qcow2", SIZE, 4096);
+      save_cluster (overlay, 4096, cluster, 1, 0, bytes);
+      close_clean (overlay, "disk.img");
+      if (!without_qemu ())
+        assert_clean ("o.qcow2");
+    }
+}
+END_TEST
+
 /* QEMU sees that it was not closed, repairs it without complaint, and reads the same. */
 START_TEST (test_kill_and_repair)
 {
@@ -906,6 +931,7 @@ overlay_suite (void)
   tcase_add_test (again, test_place);
   tcase_add_test (again, test_reads_qemus);
   tcase_add_loop_test (kills, test_kill_and_open, 0, N_KILLS);
+  tcase_add_test (kills, test_leak_stays_free);
   tcase_add_loop_test (kills, test_kill_and_repair, 0, N_KILLS);
   tcase_add_loop_test (refused, test_refused, 0, G_N_ELEMENTS (refusals));
   tcase_add_test (refused, test_opened_twice);

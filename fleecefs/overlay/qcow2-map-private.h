@@ -73,6 +73,10 @@ bool qcow2_used_init (Qcow2Map *map, uint64_t n_clusters, uint64_t n_tables, con
  * the fixed part, or where something else stands. Under tables_lock, or with nobody else there. */
 bool qcow2_use (Qcow2Map *map, uint64_t offset);
 
+/* Adds to the leaks the clusters of the file as it was loaded that nothing refers to. All tables
+ * have been read. */
+void qcow2_note_unused (Qcow2Map *map);
+
 /* For an image that was not closed: finds the clusters that were taken and never recorded. Reads
  * all tables. */
 bool qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error);

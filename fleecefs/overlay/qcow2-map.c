@@ -311,7 +311,10 @@ give_up_failed (Qcow2Map *map)
 int
 qcow2_map_finish (Qcow2Map *map)
 {
-  int r = io_truncate (map->fd, map->next_cluster << map->header.cluster_bits);
+  int r;
+
+  qcow2_note_unused (map); /* of an image that was clean: what a close before has given back */
+  r = io_truncate (map->fd, map->next_cluster << map->header.cluster_bits);
 
   if (r == 0 && map->sync != NULL)
     r = group_sync (map->sync);

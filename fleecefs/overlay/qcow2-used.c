@@ -63,6 +63,14 @@ qcow2_use (Qcow2Map *map, uint64_t offset)
          && take_bit (map->used, cluster);
 }
 
+void
+qcow2_note_unused (Qcow2Map *map)
+{
+  for (uint64_t i = 0; i < map->n_loaded && map->leaks->len <= QCOW2_LEAKS_MAX; i++)
+    if (take_bit (map->used, i))
+      g_array_append_val (map->leaks, i);
+}
+
 bool
 qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
 {
@@ -72,9 +80,7 @@ qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
     return fail (error, EUCLEAN, "overlay '%s' is damaged: bad L2 table", path);
   if (r < 0)
     return fail_errno (error, -r, "cannot read an L2 table of overlay '%s'", path);
-  for (uint64_t i = 0; i < map->n_loaded && map->leaks->len <= QCOW2_LEAKS_MAX; i++)
-    if (take_bit (map->used, i))
-      g_array_append_val (map->leaks, i);
+  qcow2_note_unused (map);
   if (map->leaks->len > QCOW2_LEAKS_MAX)
     return fail (error, EINVAL, "overlay '%s' is damaged: the file is too long", path);
   /* Those at the end are not leaked, they are beyond it. */
