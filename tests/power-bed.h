@@ -103,7 +103,7 @@ void bed_frozen (Bed *bed);
 void bed_rmdir (Bed *bed, const char *name);
 void bed_rename (Bed *bed, const char *from, const char *to);
 
-/* How many states are tried. */
+/* How many states are tried, unless POWER_STATES says how many. */
 typedef struct
 {
   unsigned whole_limit; /* of a moment with at most so many states, all */

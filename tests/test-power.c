@@ -23,8 +23,8 @@ static const BedConfig medium = { 1, 2 * MIB, 4 * KIB, DISK_COPY_BOUNCE };
 static const BedConfig reserving = { 1, 256 * KIB, 4 * KIB, DISK_COPY_AUTO };
 static const BedConfig two_disks = { 2, MIB + 4 * KIB, 4 * KIB, DISK_COPY_BOUNCE };
 
-static const BedEffort thorough = { 64, 40, 100 };
-static const BedEffort usual = { 4, 40, 50 };
+static const BedEffort thorough = { 32, 30, 60 };
+static const BedEffort usual = { 2, 25, 30 };
 
 /* The library's warnings: that snapshots are broken is expected here. */
 static GLogWriterOutput
