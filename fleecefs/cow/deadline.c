@@ -26,6 +26,7 @@ struct _Job
   Chain *chain; /* a reference */
   uint64_t offset, end;
   bool is_mark; /* write down what is broken; else save */
+  bool noted;   /* of a mark: it has a note at the image */
 
   atomic_uint refs;
   Lock lock;
@@ -94,7 +95,7 @@ mark (Job *job)
 {
   int r = chain_record_break (job->chain);
 
-  if (r == 0)
+  if (r == 0 && job->noted)
     note_clear (job->disk);
   return r;
 }
@@ -254,6 +255,7 @@ write_down (Disk *disk, Chain *chain)
   bool noted = note_set (disk) == 0;
 
   job->is_mark = true;
+  job->noted = noted;
   push (job);
   if (!noted)
     await (job, 0); /* there is no other place: the guest has to wait */
