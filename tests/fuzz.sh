@@ -3,8 +3,8 @@
 #
 # Hostile files: the harnesses of tests/fuzz on their corpus, as built with everything else; then,
 # where clang has libFuzzer, on new inputs under the address and undefined behaviour sanitizers, for
-# FUZZ_SECONDS each. What libFuzzer finds stays in $FUZZ_DIR, if that is given: the inputs that
-# reach new code in corpus-*, those that fail beside them. `make fuzz` does that for an hour each.
+# FUZZ_SECONDS, all at once. What libFuzzer finds stays in $FUZZ_DIR, if that is given: the inputs
+# that reach new code in corpus-*, those that fail beside them. `make fuzz` does that for an hour.
 
 set -u
 : "${top_srcdir:?}" "${top_builddir:?}"
@@ -26,7 +26,7 @@ for harness in $harnesses; do
 done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/fleecefs-fuzz-build.XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 found=${FUZZ_DIR:-$work}
 sanitize='-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all'
 
@@ -55,17 +55,27 @@ build qcow2 base overlay &
 build store base store || exit 1
 wait $! || exit 1
 
-for harness in $harnesses; do
-	options=()
-	[ ! -e "$fuzz/$harness.dict" ] || options+=("-dict=$fuzz/$harness.dict")
-	mkdir -p "$found/corpus-$harness"
+# run HARNESS: what it said goes to $work/HARNESS.log
+run () {
+	local options=()
+
+	[ ! -e "$fuzz/$1.dict" ] || options+=("-dict=$fuzz/$1.dict")
+	mkdir -p "$found/corpus-$1"
 	# Old inputs that take longer than timeout, or more memory, are failures too.
-	"$work/fuzz-$harness" "${options[@]}" -max_total_time="$seconds" -max_len=4096 -timeout=60 \
+	"$work/fuzz-$1" "${options[@]}" -max_total_time="$seconds" -max_len=4096 -timeout=60 \
 		-rss_limit_mb=2048 -malloc_limit_mb=1024 -print_final_stats=1 \
-		-artifact_prefix="$found/$harness-" "$found/corpus-$harness" "$fuzz/corpus-$harness" \
-		>"$work/log" 2>&1
+		-artifact_prefix="$found/$1-" "$found/corpus-$1" "$fuzz/corpus-$1" >"$work/$1.log" 2>&1
+}
+
+declare -A jobs
+for harness in $harnesses; do
+	run "$harness" &
+	jobs[$harness]=$!
+done
+for harness in $harnesses; do
+	wait "${jobs[$harness]}"
 	status=$?
-	[ "$status" = 0 ] || { tail -n 60 "$work/log"; fail "$harness: status $status"; }
-	grep -E 'cov: ' "$work/log" | tail -n 1
-	grep -E '^Done|^stat::(number|peak)' "$work/log"
+	[ "$status" = 0 ] || { tail -n 60 "$work/$harness.log"; fail "$harness: status $status"; }
+	grep -E 'cov: ' "$work/$harness.log" | tail -n 1
+	grep -E '^Done|^stat::(number|peak)' "$work/$harness.log"
 done
