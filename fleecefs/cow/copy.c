@@ -17,10 +17,14 @@
 
 #include <linux/fs.h>
 
-/* Runs shorter than this are just read: a look for holes would cost more. */
+/* Runs shorter than this are just read: a look for a hole would cost more. Only a hole that a run
+ * begins with is looked for; where others begin would have to be searched for in tmpfs, page by
+ * page up to the end of the file. They are read as zeros. */
 #define EXTENT_MIN (128 * KIB)
 /* Shared blocks pay for long runs only, where the file system keeps an extent for each. */
 #define CLONE_MIN (256 * KIB)
+/* What goes through the buffer at a time: it is still in the CPU's cache when it is written. */
+#define BOUNCE_MAX (256 * KIB)
 /* What the record of a copy may take in a table. */
 #define TABLE_BLOCK 4096
 
@@ -183,24 +187,17 @@ offload (Copy *copy, unsigned first, unsigned n)
   return ok;
 }
 
-/* The number of granules from first on, at most n, that are one kind of extent. */
+/* How many of the n granules from first on are a hole of the source. */
 static unsigned
-find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
+find_hole (Copy *copy, unsigned first, unsigned n)
 {
   uint64_t granule = copy->disk->geometry.granule;
   uint64_t offset = (first_granule (copy) + first) * granule;
-  uint64_t length = n * granule, n_bytes;
+  uint64_t length = n * granule;
 
-  *out_extent = SOURCE_DATA;
   if (length < EXTENT_MIN)
-    return n;
-  *out_extent = source_extent (copy->disk->source, offset, length, &n_bytes);
-  if (*out_extent == SOURCE_DATA)
-    return (unsigned) units_div_up (n_bytes, granule);
-  if (n_bytes >= granule)
-    return (unsigned) (n_bytes / granule);
-  *out_extent = SOURCE_DATA; /* a hole smaller than a granule */
-  return 1;
+    return 0;
+  return (unsigned) (source_hole (copy->disk->source, offset, length) / granule);
 }
 
 /* Beyond the end of a source that was cut off, everything looks like a hole. */
@@ -222,18 +219,25 @@ note_hole (Copy *copy, unsigned first, unsigned n)
 static int
 copy_run (Copy *copy, unsigned first, unsigned n)
 {
-  unsigned max = (unsigned) (SCRATCH_SIZE / copy->disk->geometry.granule);
+  const unsigned max = (unsigned) (SCRATCH_SIZE / copy->disk->geometry.granule);
+  const unsigned max_bounce = (unsigned) (BOUNCE_MAX / copy->disk->geometry.granule);
 
   while (n > 0)
     {
-      SourceExtent extent;
-      unsigned n_here = find_extent (copy, first, n < max ? n : max, &extent);
+      unsigned n_here = n < max ? n : max;
+      unsigned n_hole = find_hole (copy, first, n_here);
       int r = 0;
 
-      if (extent == SOURCE_HOLE)
-        r = note_hole (copy, first, n_here);
+      if (n_hole > 0)
+        {
+          n_here = n_hole;
+          r = note_hole (copy, first, n_here);
+        }
       else if (!offload (copy, first, n_here))
-        r = bounce (copy, first, n_here);
+        {
+          n_here = n_here < max_bounce ? n_here : max_bounce;
+          r = bounce (copy, first, n_here);
+        }
       if (r < 0)
         return r;
       first += n_here;

@@ -359,21 +359,25 @@ source_clear_note (Source *source)
   return fremovexattr (source->fd, NOTE) == 0 || errno == ENODATA ? 0 : -errno;
 }
 
+uint64_t
+source_hole (Source *source, uint64_t offset, uint64_t length)
+{
+  off_t next = lseek (source->fd, (off_t) offset, SEEK_DATA);
+
+  if (next < 0)
+    return errno == ENXIO ? length : 0; /* ENXIO: a hole up to the end */
+  return next > (off_t) offset ? units_min (length, (uint64_t) next - offset) : 0;
+}
+
 SourceExtent
 source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length)
 {
-  SourceExtent extent = SOURCE_DATA;
   off_t next;
 
-  *out_length = length;
-  next = lseek (source->fd, (off_t) offset, SEEK_DATA);
-  if (next < 0)
-    return errno == ENXIO ? SOURCE_HOLE : SOURCE_DATA; /* ENXIO: a hole up to the end */
-  if ((uint64_t) next > offset)
-    extent = SOURCE_HOLE;
-  else
-    next = lseek (source->fd, (off_t) offset, SEEK_HOLE);
-  if (next > (off_t) offset)
-    *out_length = units_min (length, (uint64_t) next - offset);
-  return extent;
+  *out_length = source_hole (source, offset, length);
+  if (*out_length > 0)
+    return SOURCE_HOLE;
+  next = lseek (source->fd, (off_t) offset, SEEK_HOLE);
+  *out_length = next > (off_t) offset ? units_min (length, (uint64_t) next - offset) : length;
+  return SOURCE_DATA;
 }

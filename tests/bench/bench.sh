@@ -5,7 +5,7 @@
 # reflink copy, one after the other in each round, so that what else the machine does hits all
 # alike. What is measured and what it says: tests/bench/README.
 #
-#     bench.sh [--quick] [--only PATTERN] [--rounds N] [--output DIRECTORY]
+#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--output DIRECTORY]
 #
 # Writes DIRECTORY/bench.csv as it goes, then bench.txt (also printed) and bench.svg.
 
@@ -53,9 +53,15 @@ export TIMEFORMAT=%R
 csv=$output/bench.csv
 echo 'work,target,round,value,unit,cpu_us' >"$csv"
 
-wanted () {
-	# shellcheck disable=SC2053 # a pattern
-	[ -z "$only" ] || [[ $1 == $only ]]
+wanted () { # WORK
+	local pattern patterns
+
+	read -ra patterns <<<"${only:-*}"
+	for pattern in "${patterns[@]}"; do
+		# shellcheck disable=SC2053 # a pattern
+		[[ $1 != $pattern ]] || return 0
+	done
+	return 1
 }
 
 # ---- processes and figures ----
@@ -79,13 +85,13 @@ fio_run () {
 	figures=$(fio --name=bench --filename="$file" --ioengine=psync --thread --group_reporting \
 		--direct=1 --fallocate=none --allow_file_create=0 --randrepeat=0 --norandommap \
 		--output-format=terse --terse-version=3 "$@" 2>/dev/null |
-		awk -F';' '/^3;/ { print $8 + $49, ($8 > $49 ? $14 : $55), $6 + $47 }')
+		awk -F';' '/^3;/ { print $8 + $49, $6 + $47 }')
 	after=$(cpu_ticks "$pid")
 	[ -n "$figures" ] || fail "fio $* on $file"
 	[ "$target" = - ] || awk -v figures="$figures" -v ticks=$((after - before)) \
 		-v hz="$(getconf CLK_TCK)" -v block="$(block_of "$@")" 'BEGIN {
 			split(figures, f, " ")
-			operations = f[3] * 1024 / block
+			operations = f[2] * 1024 / block
 			printf "%.0f %.2f\n", f[1], (operations > 0 ? ticks / hz * 1e6 / operations : 0)
 		}' | {
 		read -r rate cpu

@@ -196,7 +196,7 @@ worst () { # TARGET FILE
 	figure=$(fio --name=worst --filename="$2" --rw=randwrite --bs=4k --numjobs=4 --thread \
 		--ioengine=psync --direct=1 --size="$size" --runtime=$((seconds * 2)) --time_based \
 		--norandommap --group_reporting --allow_file_create=0 --fallocate=none \
-		--output-format=terse --terse-version=3 2>/dev/null | awk -F';' '/^3;/ { print $55 }')
+		--output-format=terse --terse-version=3 2>/dev/null | awk -F';' '/^3;/ { print $56 }')
 	record 'worst 4k write, a mkdir each second' "$1" "$figure" us
 }
 
