@@ -44,7 +44,7 @@ mkdir -p "$output" || exit
 output=$(cd "$output" && pwd)
 forwarder=$top_builddir/tests/bench/forwarder
 
-need fio awk
+need fio awk perl
 need_root
 in_memory
 setup
@@ -210,11 +210,9 @@ stop_qemu () {
 }
 
 have_qemu=no
-if command -v qemu-storage-daemon >/dev/null &&
-	qemu-storage-daemon --blockdev help 2>/dev/null | grep -q . ; then
+if qemu-storage-daemon --help 2>/dev/null | grep -q 'type=\]fuse'; then
 	have_qemu=yes
 fi
-qemu-storage-daemon --help 2>/dev/null | grep -q 'type=\]fuse' || have_qemu=no
 
 start_xfs () {
 	truncate -s $((size * 3 + (512 << 20))) xfs.img
