@@ -58,6 +58,9 @@ uint64_t qcow2_take_clusters (Qcow2Map *map, uint64_t want, uint64_t *out_n);
  * the end is moved ahead of the writes. */
 int qcow2_make_room (Qcow2Map *map, uint64_t n);
 
+/* Frees what a table has in memory. NULL is allowed. */
+void qcow2_free_entries (const Qcow2Map *map, Qcow2Entry *entries);
+
 /* A table that lookups can use: in memory, or absent and not wanted. */
 bool qcow2_table_is_prepared (Qcow2Table *table, bool create);
 

@@ -39,7 +39,7 @@ void
 qcow2_map_free (Qcow2Map *map)
 {
   for (uint32_t i = 0; i < map->header.l1_size; i++)
-    free (map->tables[i].entries);
+    qcow2_free_entries (map, map->tables[i].entries);
   lock_clear (&map->tables_lock);
   g_array_unref (map->leaks);
   g_free (map->used);

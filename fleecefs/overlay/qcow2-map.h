@@ -6,8 +6,8 @@
  * For each cluster of 32 granules there is an entry: where the cluster stands in
  * the file (0: nowhere), which granules have data there, which read as zeros. L2
  * tables are kept in memory as long as the map lives; those that are in the file
- * are loaded when first needed. A table takes as much memory as in the file, but
- * only its touched pages: 16 bytes for each 32 granules.
+ * are loaded when first needed. An entry takes 24 bytes of memory, and a table only the
+ * pages of those that are in use.
  *
  * Looking up takes no lock. An entry changes in three steps, which the caller puts
  * in order: reserve (a place in the file, in memory only), record (the entry in the

@@ -7,8 +7,11 @@
 #include "overlay/qcow2-refcount.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+
+/* Entries of a table that are read at a time, on the stack. */
+#define READ_ENTRIES 1024
 
 /* Reads L1 and the length of the file. */
 static int
@@ -115,13 +118,31 @@ qcow2_make_room (Qcow2Map *map, uint64_t n)
   return r;
 }
 
-/* Fills entries from the bytes of a table. False when one of them is damaged; a table of which
+/* Not by malloc(), which gives memory that was used before, and has to be cleared: all of it would
+ * be touched. */
+static Qcow2Entry *
+new_entries (const Qcow2Map *map)
+{
+  void *entries = mmap (NULL, map->n_entries * sizeof (Qcow2Entry), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  return entries == MAP_FAILED ? NULL : entries;
+}
+
+void
+qcow2_free_entries (const Qcow2Map *map, Qcow2Entry *entries)
+{
+  if (entries != NULL)
+    munmap (entries, map->n_entries * sizeof (Qcow2Entry));
+}
+
+/* Fills n entries from the bytes of a table. False when one of them is damaged; a table of which
  * that was said once is never good again, for its places are taken. */
 static bool
-decode_table (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries)
+decode_entries (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries, uint64_t n)
     LOCK_REQUIRES (&map->tables_lock)
 {
-  for (uint64_t i = 0; i < map->n_entries; i++)
+  for (uint64_t i = 0; i < n; i++)
     {
       uint64_t descriptor = be_load64 (bytes + QCOW2_ENTRY_SIZE * i);
       uint64_t bits = be_load64 (bytes + QCOW2_ENTRY_SIZE * i + 8);
@@ -144,18 +165,23 @@ decode_table (Qcow2Map *map, const uint8_t *bytes, Qcow2Entry *entries)
 static int
 load_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock)
 {
-  Qcow2Entry *entries = calloc (map->n_entries, sizeof *entries);
-  uint8_t *bytes = malloc (qcow2_cluster_size (&map->header));
-  int r = -ENOMEM;
+  uint8_t bytes[READ_ENTRIES * QCOW2_ENTRY_SIZE];
+  Qcow2Entry *entries = new_entries (map);
+  int r = entries == NULL ? -ENOMEM : 0;
 
-  if (entries != NULL && bytes != NULL)
-    r = io_read_full (map->fd, bytes, qcow2_cluster_size (&map->header), table->host_offset);
-  if (r == 0 && !decode_table (map, bytes, entries))
-    r = -EUCLEAN;
+  for (uint64_t i = 0; i < map->n_entries && r == 0; i += READ_ENTRIES)
+    {
+      uint64_t n = units_min (READ_ENTRIES, map->n_entries - i);
+
+      r = io_read_full (map->fd, bytes, n * QCOW2_ENTRY_SIZE,
+                        table->host_offset + i * QCOW2_ENTRY_SIZE);
+      if (r == 0 && !decode_entries (map, bytes, entries + i, n))
+        r = -EUCLEAN;
+    }
   if (r == 0)
-    atomic_store_explicit (&table->entries, g_steal_pointer (&entries), memory_order_release);
-  free (entries);
-  free (bytes);
+    atomic_store_explicit (&table->entries, entries, memory_order_release);
+  else
+    qcow2_free_entries (map, entries);
   return r;
 }
 
@@ -164,7 +190,7 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
 {
   static const uint8_t zeros[QCOW2_ENTRY_SIZE];
   uint64_t l1_index = (uint64_t) (table - map->tables);
-  Qcow2Entry *entries = calloc (map->n_entries, sizeof *entries);
+  Qcow2Entry *entries = new_entries (map);
   uint8_t l1_entry_be[8];
   uint64_t offset, n;
   int r;
@@ -188,7 +214,7 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
     {
       /* For the next try or qcow2_map_finish(): the L1 entry may be in the file or not. */
       table->failed = offset;
-      free (entries);
+      qcow2_free_entries (map, entries);
       return r;
     }
   table->host_offset = offset;
