@@ -68,6 +68,8 @@ mutant 'a reader looks up and registers in two steps' lookup-and-registration co
     's/  if \(index >= 0 &&/  lock_release (&frozen->stripe->lock);\n  PAUSE_POINT ("reader:looked-up");\n  lock_acquire (&frozen->stripe->lock);\n$&/'
 mutant 'mkdir does not drain the writers' mkdir-drains cow/barrier.c \
     's/while \(!is_empty \(barrier\)\)/while (0 \&\& !is_empty (barrier))/'
+mutant 'mkdir keeps all out until a copy that hangs is done' hung-copy-during-mkdir cow/barrier.c \
+    's/if \(!in_time\)/if (!in_time \&\& ms == 0)/'
 mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \
     's/if \(atomic_load \(&barrier->closed\)\)/if (0)/'
 mutant 'copies go on into the level that a merge takes away' write-at-the-end-of-a-merge \

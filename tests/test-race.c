@@ -437,6 +437,56 @@ START_TEST (test_mkdir_drains_writers)
 }
 END_TEST
 
+static void *
+write_elsewhere (void *data)
+{
+  char bytes[GRANULE];
+
+  memset (bytes, NEW, sizeof bytes);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, sizeof bytes, 0), sizeof bytes);
+  pause_point ("test:written");
+  return data;
+}
+
+/* A copy hangs, and mkdir waits for it. A write that has nothing to do with it waits for a moment
+ * only, and is in the snapshot. */
+START_TEST (test_hung_copy_during_mkdir)
+{
+  char bytes[GRANULE], expected[GRANULE];
+  Write write = WRITE_DATA;
+  pthread_t writer, other, maker;
+
+  make_snapshots (1);
+  pause_arm ("writer:claimed");
+  writer = start (change, &write);
+  pause_wait_reached ("writer:claimed");
+  pause_watch ("barrier:closing");
+  maker = start (mkdir_thread, (void *) "new");
+  pause_wait_reached ("barrier:closing");
+  pause_release ("barrier:closing");
+
+  pause_watch ("test:written");
+  other = start (write_elsewhere, NULL);
+  pause_wait_reached ("test:written"); /* or the test's time is over */
+  pause_release ("test:written");
+  join (other);
+  pause_release ("writer:claimed");
+  join (writer);
+  join (maker);
+
+  memset (expected, NEW, sizeof expected);
+  {
+    g_autoptr (Snapshot) snapshot = snapshots_find (set, "new");
+
+    ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, GRANULE, 0), GRANULE);
+    ck_assert_mem_eq (bytes, expected, GRANULE);
+    ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, GRANULE, PLACE), GRANULE);
+    ck_assert_mem_eq (bytes, expected, GRANULE);
+  }
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
 /* While mkdir has the barrier closed, a write that comes is not in the snapshot. */
 START_TEST (test_write_during_mkdir)
 {
@@ -694,6 +744,7 @@ race_suite (void)
     { "claim", test_claim_is_waited_for, N_WRITES },
     { "mkdir-while-reader-begins", test_mkdir_while_reader_begins, N_WRITES },
     { "mkdir-drains", test_mkdir_drains_writers, N_WRITES },
+    { "hung-copy-during-mkdir", test_hung_copy_during_mkdir, 1 },
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },

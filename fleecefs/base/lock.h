@@ -7,8 +7,8 @@
  *     lock                  protects                          disk I/O under it
  *     verbs                 one change of the set at a time:  manifest, overlay creation
  *       (set-private.h)     mkdir, rmdir, mv, end of a merge
- *     barrier (barrier.h)   write sections against changes    no; closed for microseconds
- *                           of the chains
+ *     barrier (barrier.h)   write sections against changes    no; closed for microseconds, and
+ *                           of the chains                     for the writes in flight
  *     set (set-private.h)   names, references, levels         never
  *     stripe.meta           the order of writes to one        one small write
  *       (tracker.h)         region's L2 entries on disk
@@ -85,6 +85,20 @@ static inline void
 lock_wait (Lock *lock, pthread_cond_t *condition) LOCK_REQUIRES (lock) LOCK_UNCHECKED
 {
   pthread_cond_wait (condition, &lock->mutex);
+}
+
+/* So many milliseconds from now, for lock_wait_until(). */
+static inline struct timespec
+lock_time_in (unsigned ms)
+{
+  struct timespec time;
+  long ns;
+
+  clock_gettime (CLOCK_MONOTONIC, &time);
+  ns = time.tv_nsec + (long) (ms % 1000) * 1000000;
+  time.tv_sec += (time_t) (ms / 1000) + ns / 1000000000;
+  time.tv_nsec = ns % 1000000000;
+  return time;
 }
 
 /* Makes a condition that lock_wait_until() can wait for by CLOCK_MONOTONIC. */

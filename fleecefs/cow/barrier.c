@@ -13,6 +13,11 @@
 #define N_SLOTS 16
 #define CACHE_LINE 64
 
+/* The first try to close lasts that long, each next one twice as long up to BARRIER_HOLD_MS;
+ * between two of them all go in for so many times as long as they were kept out. */
+#define FIRST_TRY_MS (BARRIER_HOLD_MS / 8)
+#define REST 4
+
 typedef struct
 {
   _Alignas(CACHE_LINE) atomic_uint n_inside;
@@ -42,7 +47,7 @@ barrier_new (void)
   atomic_init (&barrier->closed, false);
   lock_init (&barrier->closer_lock);
   lock_init (&barrier->lock);
-  pthread_cond_init (&barrier->left, NULL);
+  lock_init_timed (&barrier->left);
   pthread_cond_init (&barrier->opened, NULL);
   pthread_cond_init (&barrier->admitted, NULL);
   barrier->n_waiting = 0;
@@ -126,18 +131,59 @@ is_empty (Barrier *barrier)
   return true;
 }
 
-void
-barrier_close (Barrier *barrier) LOCK_UNCHECKED
+static void
+let_in (Barrier *barrier) LOCK_REQUIRES (&barrier->lock)
 {
-  lock_acquire (&barrier->closer_lock);
-  lock_acquire (&barrier->lock);
+  atomic_store (&barrier->closed, false);
+  pthread_cond_broadcast (&barrier->opened);
+}
+
+/* Closes it if all are outside within so many milliseconds. */
+static bool
+try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
+{
+  struct timespec end;
+  bool in_time = true;
+
   while (barrier->n_waiting > 0)
     lock_wait (&barrier->lock, &barrier->admitted);
+  end = lock_time_in (ms);
   atomic_store (&barrier->closed, true);
   while (!is_empty (barrier))
     {
       PAUSE_POINT ("barrier:closing");
-      lock_wait (&barrier->lock, &barrier->left);
+      if (!in_time)
+        {
+          let_in (barrier);
+          return false;
+        }
+      in_time = lock_wait_until (&barrier->lock, &barrier->left, &end);
+    }
+  return true;
+}
+
+/* Nobody signals this while the barrier is open. */
+static void
+rest (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
+{
+  const struct timespec end = lock_time_in (ms);
+
+  while (lock_wait_until (&barrier->lock, &barrier->left, &end))
+    ;
+}
+
+void
+barrier_close (Barrier *barrier) LOCK_UNCHECKED
+{
+  unsigned ms = FIRST_TRY_MS;
+
+  lock_acquire (&barrier->closer_lock);
+  lock_acquire (&barrier->lock);
+  while (!try_to_close (barrier, ms))
+    {
+      rest (barrier, ms * REST);
+      if (ms < BARRIER_HOLD_MS)
+        ms *= 2;
     }
   lock_release (&barrier->lock);
 }
@@ -146,8 +192,7 @@ void
 barrier_open (Barrier *barrier) LOCK_UNCHECKED
 {
   lock_acquire (&barrier->lock);
-  atomic_store (&barrier->closed, false);
-  pthread_cond_broadcast (&barrier->opened);
+  let_in (barrier);
   lock_release (&barrier->lock);
   lock_release (&barrier->closer_lock);
 }

@@ -7,8 +7,15 @@
  * barrier_open(), new ones wait. So nothing slow may happen in between. Who was kept out
  * by one closing is inside before the next begins, so that no stream of them keeps
  * a writer out.
+ *
+ * A section may hang on a disk, the store's perhaps, which most guests' writes have no need of.
+ * So closing keeps others out for BARRIER_HOLD_MS at the most; when there are still sections in
+ * flight then, it lets all in for a while and tries again. It is the closer who waits.
  */
 #pragma once
+
+/* Milliseconds. */
+#define BARRIER_HOLD_MS 800
 
 typedef struct _Barrier Barrier;
 
@@ -23,8 +30,8 @@ unsigned barrier_enter (Barrier *barrier);
 /* Leaves the section. */
 void barrier_leave (Barrier *barrier, unsigned slot);
 
-/* Closes the barrier: on return no thread is in a section. One closer at a time;
- * others wait for barrier_open(). */
+/* Closes the barrier: on return no thread is in a section. Waits for as long as a section lasts.
+ * One closer at a time; others wait for barrier_open(). */
 void barrier_close (Barrier *barrier);
 /* Opens it again. */
 void barrier_open (Barrier *barrier);

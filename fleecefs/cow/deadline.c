@@ -203,11 +203,9 @@ disk_settle (Disk *disk)
 static bool
 await (Job *job, unsigned seconds)
 {
-  struct timespec deadline;
+  const struct timespec deadline = lock_time_in (seconds * 1000);
   bool done;
 
-  clock_gettime (CLOCK_MONOTONIC, &deadline);
-  deadline.tv_sec += seconds;
   lock_acquire (&job->lock);
   PAUSE_POINT ("deadline:wait");
   while (!job->is_done && !job->is_late)

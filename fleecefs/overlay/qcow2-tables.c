@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* Entries of a table that are read at a time, on the stack. */
-#define READ_ENTRIES 1024
+/* Entries of a table that are read at a time, on the stack: all of it when granules have 4 KiB. */
+#define READ_ENTRIES 8192
 
 /* Reads L1 and the length of the file. */
 static int

@@ -11,10 +11,10 @@
 #define SPARE_LEVELS 16
 
 /* How long a mkdir waits for one to go. */
-#define ROOM_WAIT_S 1
+#define ROOM_WAIT_MS 1000
 
-/* Between two looks at the space, in seconds; and between two tries of a merge that failed. */
-#define TICK_SECONDS 1
+/* Between two looks at the space; and between two tries of a merge that failed. */
+#define TICK_MS 1000
 #define RETRY_TICKS 5
 
 typedef struct
@@ -276,11 +276,9 @@ run_merge (const Merge *merge, bool quiet)
 static bool
 wait_for_work (Snapshots *set)
 {
-  struct timespec deadline;
+  const struct timespec deadline = lock_time_in (TICK_MS);
   bool found, in_time = true;
 
-  clock_gettime (CLOCK_MONOTONIC, &deadline);
-  deadline.tv_sec += TICK_SECONDS;
   lock_acquire (&set->lock);
   while (in_time && !set->something_died && !set->something_broke && !atomic_load (&set->stop))
     {
@@ -372,11 +370,9 @@ int
 merge_make_room (Snapshots *set)
 {
   unsigned limit = 2 * set->max_snapshots + SPARE_LEVELS;
-  struct timespec end;
+  const struct timespec end = lock_time_in (ROOM_WAIT_MS);
   bool room;
 
-  clock_gettime (CLOCK_MONOTONIC, &end);
-  end.tv_sec += ROOM_WAIT_S;
   lock_acquire (&set->lock);
   while (!(room = set->levels->len < limit) && set->has_worker
          && (set->is_working || set->something_died)
