@@ -78,6 +78,12 @@ mutant 'a merge does not drain the writers' merge-waits snapshot/set-chains.c \
     's/(set_swap_chains \(Snapshots \*set\)\n.*?)  barrier_close \(set->barrier\);(.*?)  barrier_open \(set->barrier\);/$1$2/s'
 mutant 'a frozen read does not look again whether its snapshot is broken' break-while-reading \
     cow/frozen.c 's/bool broken = layer_is_broken \(frozen->layer\);/bool broken = false;/'
+mutant 'a seek asks the source after its lookup' seek cow/seek.c \
+    's/r = ask_source \(seek, \*granule\);.*?\n/{ r = ask_source (seek, *granule); if (r == 0) r = step_at_source (seek, granule, &run); }\n/'
+mutant 'a seek keeps the chain that it had before it asked the source' seek cow/seek.c \
+    's/return take_chain \(seek\);/return 0;/'
+mutant 'a seek does not look again whether its snapshot is broken' seek cow/seek.c \
+    's/if \(layer_is_broken \(seek->layer\)\)/if (0)/'
 mutant 'a copy that failed breaks nothing' break-before-the-write cow/save.c \
     's/if \(chain_break \([^;]*?\)\)\n/if (fault == LAYER_INTACT \&\& r == 0)\n/'
 mutant 'a break does not stand in the overlay when the guest writes' break-before-the-write \

@@ -654,6 +654,60 @@ START_TEST (test_holes)
 }
 END_TEST
 
+/* Granules that the source has a hole in, or data, for a part, with all ways to copy. A hole counts
+ * when it is all of a granule, wherever its bytes are. */
+START_TEST (test_holes_within_granules)
+{
+  const uint64_t block = 4096, size = 6 * 65536 + 100;
+  /* Data of the image, in blocks; and where data and holes are then. */
+  static const struct
+  {
+    uint64_t from, to;
+  } data[] = { { 1, 2 }, { 31, 33 }, { 64, 72 } }, shown[] = { { 0, 3 }, { 4, 5 } };
+  uint8_t bytes[8 * 4096];
+  g_autoptr (Snapshot) snapshot = NULL;
+
+  granule = 65536;
+  test_make_file (test_path ("disk.img"), size, 0);
+  live = (Bytes){ g_malloc0 (size + ROOM), size };
+  n_frozen = 0;
+  for (gsize i = 0; i < G_N_ELEMENTS (data); i++)
+    {
+      uint64_t at = data[i].from * block, length = (data[i].to - data[i].from) * block;
+
+      test_fill (bytes, length, 1, at);
+      test_poke (test_path ("disk.img"), at, bytes, length);
+      memcpy (live.bytes + at, bytes, length);
+    }
+  open_set ((DiskCopyMethod) _i);
+  freeze ();
+  snapshot = snapshots_find (set, "a");
+  for (int round = 0; round < 2; round++)
+    {
+      for (gsize i = 0; i < G_N_ELEMENTS (shown); i++)
+        {
+          int64_t from = (int64_t) (shown[i].from * granule),
+                  to = (int64_t) (shown[i].to * granule);
+          uint64_t before = i == 0 ? 0 : shown[i - 1].to * granule;
+
+          ck_assert_int_eq (snapshot_seek (snapshot, 0, before, SEEK_DATA), from);
+          ck_assert_int_eq (snapshot_seek (snapshot, 0, (uint64_t) from, SEEK_HOLE), to);
+          ck_assert_int_eq (snapshot_seek (snapshot, 0, (uint64_t) from + 5, SEEK_HOLE), to);
+        }
+      ck_assert_int_eq (snapshot_seek (snapshot, 0, 5 * granule, SEEK_DATA), -ENXIO);
+      ck_assert_int_eq (snapshot_seek (snapshot, 0, size - 1, SEEK_HOLE), (int64_t) size - 1);
+      play (PUNCH, 0, 2 * granule, 2);
+      play (WRITE, 3 * granule + 5, 4 * granule, 2);
+      play (WRITE, 4 * granule, 5 * granule, 2);
+      play (WRITE, size - 50, size, 2);
+    }
+  assert_frozen (0);
+  g_clear_pointer (&snapshot, snapshot_unref);
+  close_set ();
+  free_disk ();
+}
+END_TEST
+
 /* --- barrier --- */
 
 typedef struct
@@ -1213,6 +1267,7 @@ cow_suite (void)
   tcase_add_loop_test (requests, test_bad_allocate, 0, G_N_ELEMENTS (bad_allocations));
   tcase_add_test (requests, test_read_parts);
   tcase_add_loop_test (requests, test_holes, 0, G_N_ELEMENTS (hole_tables));
+  tcase_add_loop_test (requests, test_holes_within_granules, DISK_COPY_AUTO, DISK_COPY_OFFLOAD + 1);
   tcase_add_test (barrier, test_barrier_shared);
   tcase_add_test (barrier, test_barrier_closer_waits);
   tcase_add_test (barrier, test_barrier_enterers_wait);

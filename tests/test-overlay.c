@@ -154,7 +154,7 @@ assert_reads (Overlay *overlay, uint64_t size, uint64_t granule, unsigned seed,
       scheme (seed, cluster, &data, &zero);
       if (((data | zero) & within) != 0)
         {
-          ck_assert (overlay_next (overlay, &next, &errnum));
+          ck_assert (overlay_next (overlay, &next, UINT64_MAX, &errnum));
           ck_assert_uint_eq (next, cluster);
           next++;
         }
@@ -172,7 +172,7 @@ assert_reads (Overlay *overlay, uint64_t size, uint64_t granule, unsigned seed,
                                granule);
           }
     }
-  ck_assert (!overlay_next (overlay, &next, &errnum));
+  ck_assert (!overlay_next (overlay, &next, UINT64_MAX, &errnum));
   ck_assert_int_eq (errnum, 0);
 }
 

@@ -473,11 +473,17 @@ START_TEST (test_entry_bytes)
     {
       static const uint64_t saved[] = { 5, 6, 8191, 8193 };
 
-      ck_assert (qcow2_map_next (loaded, &cluster, &errnum));
+      ck_assert (qcow2_map_next (loaded, &cluster, UINT64_MAX, &errnum));
       ck_assert_uint_eq (cluster, saved[i]);
     }
-  ck_assert (!qcow2_map_next (loaded, &cluster, &errnum));
+  ck_assert (!qcow2_map_next (loaded, &cluster, UINT64_MAX, &errnum));
   ck_assert_int_eq (errnum, 0);
+  cluster = 7;
+  ck_assert (!qcow2_map_next (loaded, &cluster, 8191, &errnum));
+  ck_assert_int_eq (errnum, 0);
+  ck_assert_uint_eq (cluster, 8191);
+  ck_assert (qcow2_map_next (loaded, &cluster, 8192, &errnum));
+  ck_assert_uint_eq (cluster, 8191);
   qcow2_map_free (loaded);
   close_map (map);
 }
@@ -639,8 +645,9 @@ START_TEST (test_l2_damage)
       ck_assert_msg (qcow2_map_prepare (map, 77, 1, false) == -EUCLEAN, "%s", l2_entries[_i].what);
       ck_assert_int_eq (qcow2_map_prepare (map, 0, 8192, true), -EUCLEAN);
       ck_assert (!qcow2_map_prepared (map, 77, 1));
-      ck_assert (!qcow2_map_next (map, &cluster, &errnum));
+      ck_assert (!qcow2_map_next (map, &cluster, UINT64_MAX, &errnum));
       ck_assert_int_eq (errnum, EUCLEAN);
+      ck_assert_uint_eq (cluster, 0); /* of the table that is damaged */
     }
   ck_assert_int_eq (qcow2_map_prepare (map, 8192, 1, false), 0); /* other tables are as before */
   close_map (map);

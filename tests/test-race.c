@@ -123,6 +123,23 @@ read_place (void *data)
   return NULL;
 }
 
+typedef struct
+{
+  int whence;
+  int64_t found;
+} Search;
+
+/* Searches "oldest" from PLACE on. */
+static void *
+seek_place (void *data)
+{
+  Search *search = data;
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, "oldest");
+
+  search->found = snapshot_seek (snapshot, 0, PLACE, search->whence);
+  return NULL;
+}
+
 static void
 mkdir_ (const char *name)
 {
@@ -726,6 +743,41 @@ START_TEST (test_break_during_a_merge)
 }
 END_TEST
 
+/* A seek is about to ask the source for extents, or has asked, when a guest fills a hole or makes
+ * one, with all copies in the layer that was there, or in a newer one. */
+START_TEST (test_seek)
+{
+  const char *point = _i & 1 ? "seek:ask" : "seek:asked";
+  bool hole = _i & 2, mkdir_between = _i & 4, fails = _i & 8;
+  Search search = { .whence = _i & 16 ? SEEK_DATA : SEEK_HOLE };
+  int64_t expected = search.whence == SEEK_HOLE ? DISK_SIZE : PLACE;
+  pthread_t seeker;
+
+  if (hole)
+    {
+      change (&(Write){ WRITE_PUNCH });
+      expected = search.whence == SEEK_HOLE ? PLACE : PLACE + GRANULE;
+    }
+  make_snapshots (1);
+  pause_arm (point);
+  seeker = start (seek_place, &search);
+  pause_wait_reached (point);
+  if (mkdir_between)
+    mkdir_ ("between");
+  if (fails) /* to save what is at another place; then nothing is saved any more */
+    {
+      store_fails ();
+      overwrite (0, 1);
+      store_works ();
+      expected = -EIO;
+    }
+  change (&(Write){ hole ? WRITE_DATA : WRITE_PUNCH });
+  pause_release (point);
+  join (seeker);
+  ck_assert_int_eq (search.found, expected);
+}
+END_TEST
+
 static Suite *
 race_suite (void)
 {
@@ -750,6 +802,7 @@ race_suite (void)
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
     { "saved-write", test_saved_write_does_not_wait, 1 },
     { "break-while-reading", test_break_while_reading, N_WRITES },
+    { "seek", test_seek, 32 },
     { "break-before-the-write", test_break_before_the_write, N_WRITES },
     { "break-during-a-merge", test_break_during_a_merge, 2 },
   };

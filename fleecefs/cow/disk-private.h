@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of a disk's engine share: disk.c (the guest's verbs), save.c
  * (steps 2 to 5), copy.c (bytes to an overlay), deadline.c (steps 2 to 5 in
- * bounded time), frozen.c (snapshot reads), transfer.c (merges), tail.c (a source that was cut off)
- * and note.c (breaks that are not forgotten). */
+ * bounded time), frozen.c (snapshot reads), seek.c (their holes), transfer.c (merges), tail.c (a
+ * source that was cut off) and note.c (breaks that are not forgotten). */
 #pragma once
 
 #include "cow/disk.h"
@@ -55,6 +55,13 @@ void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, con
  * that nobody has read yet: when a guest's write makes the source longer again there will be zeros.
  * No lock is held. Returns true when any was intact before. */
 bool tail_lose (Disk *disk, Chain *chain, uint64_t cut);
+
+/* A reader of the layer's snapshot found a layer whose tables cannot be loaded (r: why), or that
+ * the source ends at end, before the snapshot does: breaks the snapshot, in the second case every
+ * one that misses the rest. No lock is held. Returns -EIO, or -ENOMEM for that, which breaks
+ * nothing: memory may come back. */
+int frozen_break_for_lookup (Disk *disk, Layer *layer, int r);
+int frozen_break_for_tail (Disk *disk, Layer *layer, uint64_t end);
 
 /* Steps 2 to 5 for the bytes from offset to end; the caller is in a write section and
  * chain is the disk's. On success no frozen read of them is under way, and none will

@@ -4,7 +4,6 @@
 #include "cow/disk-private.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 /* Bytes at the source that are read along when they lie between two runs that are
  * wanted: a system call costs more. What is saved elsewhere overwrites them. */
@@ -78,37 +77,34 @@ look_up (Frozen *frozen, unsigned first, unsigned last) LOCK_REQUIRES (&frozen->
   frozen->read = (TrackerEntry){ .region = frozen->piece.region, .granules = need };
 }
 
-/* With no lock held. */
 static void
-break_layer (Frozen *frozen, LayerFault fault, int errnum)
+break_layer (Disk *disk, Layer *layer, LayerFault fault, int errnum)
 {
-  bool first = layer_break (frozen->layer, fault, errnum);
+  bool first = layer_break (layer, fault, errnum);
 
-  layer_record_break (frozen->layer);
+  layer_record_break (layer);
   if (first)
-    frozen->disk->on_break (frozen->disk->on_break_data);
+    disk->on_break (disk->on_break_data);
 }
 
-/* Without its tables a layer cannot be read right any more; but memory may come back. */
-static int
-break_for_lookup (Frozen *frozen, int r)
+int
+frozen_break_for_lookup (Disk *disk, Layer *layer, int r)
 {
   if (r == -ENOMEM)
     return r;
-  break_layer (frozen, LAYER_LOOKUP_FAILED, -r);
+  break_layer (disk, layer, LAYER_LOOKUP_FAILED, -r);
   return -EIO;
 }
 
-/* The source ends there; not only this snapshot misses the rest. */
-static void
-break_for_tail (Frozen *frozen, uint64_t end)
+int
+frozen_break_for_tail (Disk *disk, Layer *layer, uint64_t end)
 {
-  Disk *disk = frozen->disk;
   g_autoptr (Chain) chain = disk_chain (disk); /* newer than ours, perhaps */
 
   if (tail_lose (disk, chain, end))
     disk->on_break (disk->on_break_data);
-  break_layer (frozen, LAYER_SOURCE_TOO_SMALL, 0);
+  break_layer (disk, layer, LAYER_SOURCE_TOO_SMALL, 0);
+  return -EIO;
 }
 
 /* Where the layer stands in the chain, which is referenced then; or -errno. */
@@ -151,7 +147,7 @@ frozen_begin (Frozen *frozen)
         break;
       lock_release (&frozen->stripe->lock);
       if (prepared < 0)
-        index = break_for_lookup (frozen, prepared);
+        index = frozen_break_for_lookup (frozen->disk, frozen->layer, prepared);
       else
         prepared = chain_prepare (frozen->chain, (unsigned) index, geometry, region, false);
       chain_unref (frozen->chain);
@@ -216,10 +212,7 @@ read_source (Frozen *frozen, uint8_t *buffer)
       if (got < 0)
         return (int) got;
       if ((uint64_t) got < end - offset)
-        {
-          break_for_tail (frozen, offset + (uint64_t) got);
-          return -EIO;
-        }
+        return frozen_break_for_tail (frozen->disk, frozen->layer, offset + (uint64_t) got);
       first = next;
       n = n_next;
     }
@@ -293,108 +286,4 @@ disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_
       offset += frozen.piece.length;
     }
   return (ssize_t) (end - start);
-}
-
-/* Takes the granules that are holes of the source out of *data. Beyond its end everything looks
- * like a hole, and there must be none. */
-static int
-subtract_holes (Frozen *frozen, GranuleSet *data)
-{
-  const Geometry *geometry = &frozen->disk->geometry;
-  uint64_t start = frozen->piece.region * geometry_region_size (geometry);
-
-  for (unsigned first = 0, n; (n = granule_set_next_run (&frozen->read.granules, &first)) > 0;)
-    {
-      uint64_t offset = start + first * geometry->granule, n_bytes;
-      Source *source = frozen->disk->source;
-      SourceExtent extent = source_extent (source, offset, n * geometry->granule, &n_bytes);
-      unsigned n_here
-          = (unsigned) (extent == SOURCE_HOLE ? n_bytes / geometry->granule
-                                              : units_div_up (n_bytes, geometry->granule));
-
-      if (extent == SOURCE_HOLE
-          && source_size (source) < units_min (offset + n_bytes, frozen->layer->size))
-        {
-          break_for_tail (frozen, source_size (source));
-          return -EIO;
-        }
-      if (extent == SOURCE_HOLE && n_here > 0)
-        {
-          GranuleSet hole = granule_set_range (first, n_here);
-
-          granule_set_subtract (data, &hole);
-        }
-      first += n_here > 0 ? n_here : 1;
-    }
-  return 0;
-}
-
-/* The granules of the piece that are not zero as far as the chain and the source's extents tell. */
-static int
-data_of_piece (Frozen *frozen, GranuleSet *out_data)
-{
-  int r = frozen_begin (frozen);
-  int r_end;
-
-  if (r < 0)
-    return r;
-  *out_data = granule_set_range (frozen->piece.first, frozen->piece.n);
-  for (unsigned i = 0; i < frozen->n_parts; i++)
-    if (frozen->parts[i].overlay == NULL)
-      {
-        GranuleSet zero = granule_set_range (frozen->parts[i].first, frozen->parts[i].n);
-
-        granule_set_subtract (out_data, &zero);
-      }
-  r = subtract_holes (frozen, out_data);
-  r_end = frozen_end_source (frozen);
-  chain_unref (frozen->chain);
-  return r < 0 ? r : r_end;
-}
-
-/* The first granule of the piece that is data, or that is a hole; false when none is. */
-static bool
-find_granule (const Frozen *frozen, const GranuleSet *data, int whence, unsigned *out_granule)
-{
-  for (unsigned i = frozen->piece.first; i < frozen->piece.first + frozen->piece.n; i++)
-    if (granule_set_has (data, i) == (whence == SEEK_DATA))
-      {
-        *out_granule = i;
-        return true;
-      }
-  return false;
-}
-
-int64_t
-disk_seek_frozen (Disk *disk, Layer *layer, uint64_t offset, int whence)
-{
-  Frozen frozen;
-
-  frozen.disk = disk;
-  frozen.layer = layer;
-  if (whence != SEEK_DATA && whence != SEEK_HOLE)
-    return -EINVAL;
-  if (offset >= layer->size)
-    return -ENXIO;
-  while (offset < layer->size)
-    {
-      GranuleSet data;
-      unsigned granule;
-      int r;
-
-      frozen.piece = geometry_piece (&disk->geometry, offset, layer->size);
-      frozen.stripe = tracker_stripe (disk->tracker, frozen.piece.region);
-      r = data_of_piece (&frozen, &data);
-      if (r < 0)
-        return r;
-      if (find_granule (&frozen, &data, whence, &granule))
-        {
-          uint64_t at = frozen.piece.region * geometry_region_size (&disk->geometry)
-                        + granule * disk->geometry.granule;
-
-          return (int64_t) units_max (at, offset);
-        }
-      offset += frozen.piece.length;
-    }
-  return whence == SEEK_HOLE ? (int64_t) layer->size : -ENXIO;
 }

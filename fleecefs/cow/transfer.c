@@ -114,7 +114,7 @@ find_next (Overlay *from, uint64_t end, uint64_t *position, uint64_t *out_cluste
   uint64_t cluster = *position / QCOW2_GRANULES_PER_CLUSTER, granule;
   int errnum;
 
-  if (!overlay_next (from, &cluster, &errnum))
+  if (!overlay_next (from, &cluster, UINT64_MAX, &errnum))
     return -errnum;
   granule = cluster * QCOW2_GRANULES_PER_CLUSTER;
   if (granule >= end)

@@ -66,19 +66,11 @@ seek (Source *source, uint64_t offset, SourceExtent wanted)
 {
   uint64_t size = source_size (source);
 
-  if (offset >= size)
-    return -ENXIO;
-  while (offset < size)
-    {
-      uint64_t length = 0;
+  uint64_t at = offset < size ? source_find (source, offset, wanted) : size;
 
-      if (source_extent (source, offset, size - offset, &length) == wanted)
-        return (int64_t) offset;
-      if (length == 0) /* cut off since */
-        break;
-      offset += length;
-    }
-  return wanted == SOURCE_HOLE ? (int64_t) size : -ENXIO; /* the end counts as a hole */
+  if (offset >= size || (at >= size && wanted == SOURCE_DATA))
+    return -ENXIO;
+  return (int64_t) MIN (at, size); /* the end counts as a hole */
 }
 
 void

@@ -364,9 +364,9 @@ overlay_saved (Overlay *overlay, uint64_t cluster)
 }
 
 bool
-overlay_next (Overlay *overlay, uint64_t *cluster, int *out_errno)
+overlay_next (Overlay *overlay, uint64_t *cluster, uint64_t limit, int *out_errno)
 {
-  return qcow2_map_next (overlay->map, cluster, out_errno);
+  return qcow2_map_next (overlay->map, cluster, limit, out_errno);
 }
 
 void

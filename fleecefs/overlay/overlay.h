@@ -84,7 +84,7 @@ Qcow2Cluster overlay_lookup (Overlay *overlay, uint64_t cluster);
 /* The granules of the cluster that are saved here. */
 uint32_t overlay_saved (Overlay *overlay, uint64_t cluster);
 /* See qcow2_map_next(). */
-bool overlay_next (Overlay *overlay, uint64_t *cluster, int *out_errno);
+bool overlay_next (Overlay *overlay, uint64_t *cluster, uint64_t limit, int *out_errno);
 
 /* See qcow2_map_reserve(). */
 void overlay_reserve (Overlay *overlay, uint64_t cluster, uint64_t n_clusters);

@@ -208,15 +208,13 @@ qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const u
 }
 
 bool
-qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno)
+qcow2_map_next (Qcow2Map *map, uint64_t *cluster, uint64_t limit, int *out_errno)
 {
-  uint64_t at = *cluster;
-
   *out_errno = 0;
-  while (at / map->n_entries < map->header.l1_size)
+  while (*cluster < limit && *cluster / map->n_entries < map->header.l1_size)
     {
-      Qcow2Table *table = &map->tables[at / map->n_entries];
-      Qcow2Entry *entry;
+      Qcow2Table *table = &map->tables[*cluster / map->n_entries];
+      const Qcow2Entry *entry;
 
       if (!qcow2_table_is_prepared (table, false))
         {
@@ -224,19 +222,15 @@ qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno)
           if (*out_errno != 0)
             return false;
         }
-      entry = entry_of (map, at);
+      entry = entry_of (map, *cluster);
       if (entry == NULL)
-        {
-          at = (at / map->n_entries + 1) * map->n_entries;
-          continue;
-        }
-      if (atomic_load_explicit (&entry->bits, memory_order_relaxed) != 0)
-        {
-          *cluster = at;
-          return true;
-        }
-      at++;
+        *cluster = (*cluster / map->n_entries + 1) * map->n_entries;
+      else if (atomic_load_explicit (&entry->bits, memory_order_relaxed) != 0)
+        return true;
+      else
+        ++*cluster;
     }
+  *cluster = limit;
   return false;
 }
 

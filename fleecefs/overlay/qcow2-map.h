@@ -78,9 +78,10 @@ int qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, cons
 void qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                         const uint32_t *zero);
 
-/* The first cluster at or after *cluster that has anything saved; false when there is none.
- * Loads tables. *out_errno: 0, or why it stopped. */
-bool qcow2_map_next (Qcow2Map *map, uint64_t *cluster, int *out_errno);
+/* The first cluster at or after *cluster and before limit that has anything saved. False when
+ * there is none up to *cluster, which is limit, or less when *out_errno says why it stopped. Loads
+ * tables. */
+bool qcow2_map_next (Qcow2Map *map, uint64_t *cluster, uint64_t limit, int *out_errno);
 
 /* Writes the entries that were reserved but never recorded, so that no cluster
  * is leaked; then the refcounts, and cuts the file to its end. Needs no space that is not taken

@@ -360,24 +360,18 @@ source_clear_note (Source *source)
 }
 
 uint64_t
-source_hole (Source *source, uint64_t offset, uint64_t length)
+source_find (Source *source, uint64_t offset, SourceExtent extent)
 {
-  off_t next = lseek (source->fd, (off_t) offset, SEEK_DATA);
+  off_t at = lseek (source->fd, (off_t) offset, extent == SOURCE_DATA ? SEEK_DATA : SEEK_HOLE);
 
-  if (next < 0)
-    return errno == ENXIO ? length : 0; /* ENXIO: a hole up to the end */
-  return next > (off_t) offset ? units_min (length, (uint64_t) next - offset) : 0;
+  if (at >= 0)
+    return units_max ((uint64_t) at, offset);
+  /* ENXIO: a hole up to the end, or beyond it. Else the source cannot tell. */
+  return (extent == SOURCE_DATA) == (errno == ENXIO) ? UINT64_MAX : offset;
 }
 
-SourceExtent
-source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length)
+uint64_t
+source_hole (Source *source, uint64_t offset, uint64_t length)
 {
-  off_t next;
-
-  *out_length = source_hole (source, offset, length);
-  if (*out_length > 0)
-    return SOURCE_HOLE;
-  next = lseek (source->fd, (off_t) offset, SEEK_HOLE);
-  *out_length = next > (off_t) offset ? units_min (length, (uint64_t) next - offset) : length;
-  return SOURCE_DATA;
+  return units_min (length, source_find (source, offset, SOURCE_DATA) - offset);
 }

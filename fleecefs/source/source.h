@@ -72,7 +72,7 @@ int source_clear_note (Source *source);
 /* How many bytes from offset (< size) on are a hole, at most length (> 0). 0 where there is data,
  * or where the source cannot tell. Cheap in all file systems. */
 uint64_t source_hole (Source *source, uint64_t offset, uint64_t length);
-/* What stands at offset (< size), and in *out_length how far it goes, at most
- * length (> 0). Data where the source cannot tell. The end of data may have to be searched for
- * page by page (tmpfs). */
-SourceExtent source_extent (Source *source, uint64_t offset, uint64_t length, uint64_t *out_length);
+/* The first byte at or after offset that is in an extent of that kind; UINT64_MAX: none. What is
+ * beyond the end is a hole. Data where the source cannot tell. The next hole may have to be
+ * searched for page by page (tmpfs). */
+uint64_t source_find (Source *source, uint64_t offset, SourceExtent extent);

@@ -201,7 +201,7 @@ look_up (Overlay *overlay, const Plan *plan, Kept *kept)
   int errnum = 0;
 
   fuzz_check (fstat (overlay_fd (overlay), &st) == 0);
-  for (cluster = 0; overlay_next (overlay, &cluster, &errnum); cluster++)
+  for (cluster = 0; overlay_next (overlay, &cluster, UINT64_MAX, &errnum); cluster++)
     {
       Qcow2Cluster mapping = overlay_lookup (overlay, cluster);
 
