@@ -17,9 +17,7 @@
 
 #include <linux/fs.h>
 
-/* Runs shorter than this are just read: a look for a hole would cost more. Only a hole that a run
- * begins with is looked for; where others begin would have to be searched for in tmpfs, page by
- * page up to the end of the file. They are read as zeros. */
+/* Runs shorter than this are just read, which finds zeros: a look for holes would cost more. */
 #define EXTENT_MIN (128 * KIB)
 /* Shared blocks pay for long runs only, where the file system keeps an extent for each. */
 #define CLONE_MIN (256 * KIB)
@@ -187,17 +185,32 @@ offload (Copy *copy, unsigned first, unsigned n)
   return ok;
 }
 
-/* How many of the n granules from first on are a hole of the source. */
+/* The number of granules from first on, at most n, that are one kind of extent. Where the bytes are
+ * read, only a hole that they begin with is looked for: in tmpfs the end of data is searched for
+ * page by page, up to the end of the file, and zeros are found later. */
 static unsigned
-find_hole (Copy *copy, unsigned first, unsigned n)
+find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
 {
   uint64_t granule = copy->disk->geometry.granule;
   uint64_t offset = (first_granule (copy) + first) * granule;
-  uint64_t length = n * granule;
+  uint64_t length = n * granule, n_bytes;
+  DiskCopyMethod method = atomic_load_explicit (&copy->disk->copy, memory_order_relaxed);
 
-  if (length < EXTENT_MIN)
-    return 0;
-  return (unsigned) (source_hole (copy->disk->source, offset, length) / granule);
+  *out_extent = SOURCE_DATA;
+  if (length < EXTENT_MIN && method != DISK_COPY_OFFLOAD)
+    return n;
+  n_bytes = source_hole (copy->disk->source, offset, length);
+  if (n_bytes >= granule)
+    {
+      *out_extent = SOURCE_HOLE;
+      return (unsigned) (n_bytes / granule);
+    }
+  if (n_bytes > 0)
+    return 1; /* a hole smaller than a granule */
+  if (method == DISK_COPY_BOUNCE)
+    return n;
+  n_bytes = source_find (copy->disk->source, offset, SOURCE_HOLE) - offset;
+  return (unsigned) units_div_up (units_min (length, units_max (n_bytes, 1)), granule);
 }
 
 /* Beyond the end of a source that was cut off, everything looks like a hole. */
@@ -225,14 +238,12 @@ copy_run (Copy *copy, unsigned first, unsigned n)
   while (n > 0)
     {
       unsigned n_here = n < max ? n : max;
-      unsigned n_hole = find_hole (copy, first, n_here);
+      SourceExtent extent;
       int r = 0;
 
-      if (n_hole > 0)
-        {
-          n_here = n_hole;
-          r = note_hole (copy, first, n_here);
-        }
+      n_here = find_extent (copy, first, n_here, &extent);
+      if (extent == SOURCE_HOLE)
+        r = note_hole (copy, first, n_here);
       else if (!offload (copy, first, n_here))
         {
           n_here = n_here < max_bounce ? n_here : max_bounce;
