@@ -231,8 +231,8 @@ make_record (uint32_t layer, uint32_t id, const char *name)
   record->id = id;
   record->name = g_strdup (name);
   record->created = 1700000000123456789 + id;
-  g_ptr_array_add (record->images, store_image_new ("a.img", 1 << 20, -5));
-  g_ptr_array_add (record->images, store_image_new ("b.img", INT64_MAX, INT64_MIN));
+  g_ptr_array_add (record->images, store_image_new ("a.img", 1 << 20, 1 << 19, -5));
+  g_ptr_array_add (record->images, store_image_new ("b.img", INT64_MAX, INT64_MAX, INT64_MIN));
   return record;
 }
 
@@ -578,7 +578,7 @@ START_TEST (test_record_round_trip)
   ck_assert (store_mark_open (store, NULL));
   ck_assert (store_create_layer (store, 5, NULL));
   record = make_record (5, 4, name);
-  g_ptr_array_add (record->images, store_image_new (name, 77, 78));
+  g_ptr_array_add (record->images, store_image_new (name, 77, 4096, 78));
   ((StoreImage *) record->images->pdata[2])->broken = g_strdup (name);
   copy = store_record_copy (record);
   ck_assert (store_write_record (store, record, true, NULL));
@@ -598,10 +598,12 @@ START_TEST (test_record_round_trip)
   image = back->images->pdata[1];
   ck_assert_str_eq (image->disk, "b.img");
   ck_assert_uint_eq (image->size, INT64_MAX);
+  ck_assert_uint_eq (image->allocated, INT64_MAX);
   ck_assert_int_eq (image->mtime, INT64_MIN);
   image = back->images->pdata[2];
   ck_assert_str_eq (image->disk, name);
   ck_assert_uint_eq (image->size, 77);
+  ck_assert_uint_eq (image->allocated, 4096);
   ck_assert_str_eq (image->broken, name);
   image = back->images->pdata[0];
   ck_assert_ptr_null (image->broken);
@@ -736,9 +738,9 @@ START_TEST (test_write_record_refuses)
   else if (_i == 3)
     record->name[0] = '/';
   else if (_i == 4)
-    g_ptr_array_add (record->images, store_image_new ("c.img", 1, 1));
+    g_ptr_array_add (record->images, store_image_new ("c.img", 1, 1, 1));
   else if (_i == 5)
-    g_ptr_array_add (record->images, store_image_new ("a.img", 1, 1));
+    g_ptr_array_add (record->images, store_image_new ("a.img", 1, 1, 1));
   else if (_i == 6)
     ((StoreImage *) record->images->pdata[0])->size = (uint64_t) INT64_MAX + 1;
   else
@@ -804,7 +806,7 @@ START_TEST (test_nameless_layer)
 
   record->layer = 1;
   record->images = g_ptr_array_new ();
-  g_ptr_array_add (record->images, store_image_new ("a.img", 5, 6));
+  g_ptr_array_add (record->images, store_image_new ("a.img", 5, 0, 6));
   ck_assert (store_write_record (store, record, true, NULL));
   store_record_free (record);
   store_free (store);
@@ -876,6 +878,7 @@ static const struct
   { "snapshots/000002/snapshot.ini", "snapshot", "created" },
   { "snapshots/000002/snapshot.ini", "disk 2", "name" },
   { "snapshots/000002/snapshot.ini", "disk 2", "size" },
+  { "snapshots/000002/snapshot.ini", "disk 2", "allocated" },
   { "snapshots/000002/snapshot.ini", "disk 2", "mtime" },
 };
 
@@ -963,6 +966,7 @@ static const struct
   { RECORD, "disk 1", "name", "../a.img" },
   { RECORD, "disk 1", "size", "-1" },
   { RECORD, "disk 1", "size", "9223372036854775808" },
+  { RECORD, "disk 1", "allocated", "-1" },
   { RECORD, "disk 1", "mtime", "" },
   { RECORD, "disk 1", "broken", "\xff" },
 };

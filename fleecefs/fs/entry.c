@@ -60,7 +60,6 @@ fill_disk (Disk *disk, mode_t permissions, struct stat *out)
   out->st_nlink = 1;
   out->st_uid = image.st_uid;
   out->st_gid = image.st_gid;
-  out->st_blocks = image.st_blocks;
   out->st_blksize = BLOCK_SIZE;
   return 0;
 }
@@ -69,12 +68,10 @@ static int
 fill_live (Disk *disk, struct fuse_entry_param *out)
 {
   Source *source = disk_source (disk);
-  uint64_t size = source_size (source);
   int result = fill_disk (disk, 0777, &out->attr);
 
-  out->attr.st_size = (off_t) size;
-  if (source_is_block (source)) /* a device node has no blocks of its own */
-    out->attr.st_blocks = (blkcnt_t) units_div_up (size, SECTOR);
+  out->attr.st_size = (off_t) source_size (source);
+  out->attr.st_blocks = (blkcnt_t) units_div_up (source_allocated (source), SECTOR);
   set_times (&out->attr, disk_write_time (disk));
   out->attr_timeout = 0;
   return result;
@@ -83,11 +80,11 @@ fill_live (Disk *disk, struct fuse_entry_param *out)
 static int
 fill_frozen (Disk *disk, const TreeNode *node, struct fuse_entry_param *out)
 {
-  uint64_t size = snapshot_size (node->snapshot, node->disk);
   int result = fill_disk (disk, 0555, &out->attr);
 
-  out->attr.st_size = (off_t) size;
-  out->attr.st_blocks = (blkcnt_t) units_div_up (size, SECTOR);
+  out->attr.st_size = (off_t) snapshot_size (node->snapshot, node->disk);
+  out->attr.st_blocks
+      = (blkcnt_t) units_div_up (snapshot_allocated (node->snapshot, node->disk), SECTOR);
   set_times (&out->attr, snapshot_mtime (node->snapshot, node->disk));
   out->attr_timeout = 0; /* owner and mode follow the image */
   if (node->kind == TREE_LATEST_FILE)

@@ -106,15 +106,25 @@ prepare_level (Snapshots *set, Level *level, GError **error) LOCK_REQUIRES (&set
   return store_write_record (set->store, record, true, error) && link_overlays (set, false, error);
 }
 
-/* With the barrier closed: the instant. Looks at clocks and changes pointers. */
+/* A file system may have made room beyond the end, which is no data of the snapshot. */
+static uint64_t
+allocated_within (Disk *disk, uint64_t size)
+{
+  return units_min (source_allocated (disk_source (disk)), units_round_up (size, 4 * KIB));
+}
+
+/* With the barrier closed: the instant. Looks at clocks and inodes and changes pointers. */
 static void
 take_effect (Snapshots *set, Level *level, Chain **chains, StoreRecord *record)
 {
   record->created = g_get_real_time () * 1000;
   for (unsigned i = 0; i < set->n_disks; i++)
     {
-      g_ptr_array_add (record->images, store_image_new (set->names[i], level->layers[i]->size,
-                                                        disk_freeze_clock (set->disks[i])));
+      uint64_t size = level->layers[i]->size;
+
+      g_ptr_array_add (record->images,
+                       store_image_new (set->names[i], size, allocated_within (set->disks[i], size),
+                                        disk_freeze_clock (set->disks[i])));
       disk_set_chain (set->disks[i], chains[i]);
     }
 }

@@ -37,10 +37,16 @@ set_record (Snapshots *set, const Level *level)
     }
   for (unsigned i = 0; i < set->n_disks; i++)
     if (level->layers[i] != NULL)
-      g_ptr_array_add (
-          record->images,
-          store_image_new (set->names[i], level->layers[i]->size,
-                           level->snapshot != NULL ? level->snapshot->images[i].mtime : 0));
+      {
+        StoreImage *image = store_image_new (set->names[i], level->layers[i]->size, 0, 0);
+
+        if (level->snapshot != NULL)
+          {
+            image->allocated = level->snapshot->images[i].allocated;
+            image->mtime = level->snapshot->images[i].mtime;
+          }
+        g_ptr_array_add (record->images, image);
+      }
   lock_release (&set->lock);
   if (snapshot != NULL) /* stays, for it can lose its name only under verbs */
     note_broken (set, snapshot, record);

@@ -24,6 +24,7 @@ struct _Snapshot
   {
     bool present;
     uint64_t size;
+    uint64_t allocated;
     int64_t mtime;
     char *broken_before; /* why it was broken when the set was opened, or NULL */
   } images[];

@@ -33,6 +33,7 @@ snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned 
           {
             snapshot->images[d].present = true;
             snapshot->images[d].size = image->size;
+            snapshot->images[d].allocated = image->allocated;
             snapshot->images[d].mtime = image->mtime;
             snapshot->images[d].broken_before = g_strdup (image->broken);
           }
@@ -117,6 +118,12 @@ uint64_t
 snapshot_size (const Snapshot *snapshot, unsigned disk)
 {
   return snapshot->images[disk].size;
+}
+
+uint64_t
+snapshot_allocated (const Snapshot *snapshot, unsigned disk)
+{
+  return snapshot->images[disk].allocated;
 }
 
 struct timespec

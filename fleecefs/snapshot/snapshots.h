@@ -123,6 +123,9 @@ char *snapshot_dup_broken (Snapshot *snapshot);
  * others may be called only when it is true. */
 bool snapshot_has_disk (const Snapshot *snapshot, unsigned disk);
 uint64_t snapshot_size (const Snapshot *snapshot, unsigned disk);
+/* Bytes that the image took in its file system at the freeze, as du(1) counts, but none beyond its
+ * end; of a block device its size. What guests write or discard later changes nothing. */
+uint64_t snapshot_allocated (const Snapshot *snapshot, unsigned disk);
 struct timespec snapshot_mtime (const Snapshot *snapshot, unsigned disk);
 /* Why this disk of it is broken, as a new string, or NULL. */
 char *snapshot_dup_disk_broken (Snapshot *snapshot, unsigned disk);

@@ -191,6 +191,16 @@ source_size (const Source *source)
   return fstat (source->fd, &st) == 0 ? (uint64_t) st.st_size : 0;
 }
 
+uint64_t
+source_allocated (const Source *source)
+{
+  struct stat st;
+
+  if (source->is_block)
+    return source->block_size;
+  return fstat (source->fd, &st) == 0 ? (uint64_t) st.st_blocks * 512 : 0;
+}
+
 int
 source_stat (const Source *source, struct stat *out)
 {

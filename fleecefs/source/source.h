@@ -39,6 +39,9 @@ bool source_is_block (const Source *source);
 int source_fd (const Source *source);
 /* The size now. */
 uint64_t source_size (const Source *source);
+/* The bytes that the file takes now in its file system, also beyond its end; of a block device its
+ * size. */
+uint64_t source_allocated (const Source *source);
 /* Owner, mode, times and blocks of the file or device node. */
 int source_stat (const Source *source, struct stat *out);
 

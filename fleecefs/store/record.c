@@ -24,12 +24,13 @@ image_free (gpointer data)
 }
 
 StoreImage *
-store_image_new (const char *disk, uint64_t size, int64_t mtime)
+store_image_new (const char *disk, uint64_t size, uint64_t allocated, int64_t mtime)
 {
   StoreImage *image = g_new0 (StoreImage, 1);
 
   image->disk = g_strdup (disk);
   image->size = size;
+  image->allocated = allocated;
   image->mtime = mtime;
   return image;
 }
@@ -71,7 +72,8 @@ store_record_copy (const StoreRecord *record)
     {
       const StoreImage *image = record->images->pdata[i];
 
-      StoreImage *image_copy = store_image_new (image->disk, image->size, image->mtime);
+      StoreImage *image_copy
+          = store_image_new (image->disk, image->size, image->allocated, image->mtime);
 
       image_copy->broken = g_strdup (image->broken);
       g_ptr_array_add (copy->images, image_copy);
@@ -111,7 +113,7 @@ record_check (const StoreRecord *record, const GPtrArray *disks, GError **error)
         return fail (error, EINVAL, "layer %u has an image of an unknown disk", record->layer);
       if (find_image (record, i, image->disk) != NULL)
         return fail (error, EINVAL, "layer %u has two images of '%s'", record->layer, image->disk);
-      if (image->size > INT64_MAX)
+      if (image->size > INT64_MAX || image->allocated > INT64_MAX)
         return fail (error, EINVAL, "the image of '%s' in layer %u is too large", image->disk,
                      record->layer);
     }
@@ -154,6 +156,7 @@ to_keys (const StoreRecord *record, const char *path, const GPtrArray *disks)
 
       g_key_file_set_string (keys, group, "name", image->disk);
       g_key_file_set_uint64 (keys, group, "size", image->size);
+      g_key_file_set_uint64 (keys, group, "allocated", image->allocated);
       g_key_file_set_int64 (keys, group, "mtime", image->mtime);
       if (image->broken != NULL)
         {
@@ -190,7 +193,7 @@ load_image (StoreRecord *record, const Keyfile *file, const char *group, uint32_
     return fail (error, EUCLEAN,
                  "'%s' is damaged: disk %u, '%s', is not in the store's " MANIFEST_FILE, file->path,
                  number, name);
-  image = store_image_new (name, 0, 0);
+  image = store_image_new (name, 0, 0, 0);
   g_ptr_array_add (record->images, image);
   if (keyfile_has (file, group, "broken"))
     {
@@ -201,6 +204,7 @@ load_image (StoreRecord *record, const Keyfile *file, const char *group, uint32_
       image->broken = readable_reason (reason);
     }
   return keyfile_get_unsigned (file, group, "size", 0, INT64_MAX, &image->size, error)
+         && keyfile_get_unsigned (file, group, "allocated", 0, INT64_MAX, &image->allocated, error)
          && keyfile_get_signed (file, group, "mtime", &image->mtime, error);
 }
 

@@ -9,6 +9,7 @@
  *     [disk 1]              number of the disk in fleecefs.ini
  *     name=vm1.img
  *     size=1073741824       bytes
+ *     allocated=104857600   bytes
  *     mtime=...             ns since the epoch
  *     broken=why            absent when it is right; one line of text
  *

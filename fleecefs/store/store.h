@@ -59,10 +59,11 @@ typedef struct
 /* One disk in one snapshot. */
 typedef struct
 {
-  char *disk;    /* StoreDisk.name */
-  uint64_t size; /* bytes at the freeze */
-  int64_t mtime; /* write time of the disk at the freeze, ns */
-  char *broken;  /* why it is broken, or NULL */
+  char *disk;         /* StoreDisk.name */
+  uint64_t size;      /* bytes at the freeze */
+  uint64_t allocated; /* bytes that the source took then, of those of its size */
+  int64_t mtime;      /* write time of the disk at the freeze, ns */
+  char *broken;       /* why it is broken, or NULL */
 } StoreImage;
 
 /* The record in a layer's snapshot.ini. */
@@ -82,7 +83,7 @@ void store_record_free (StoreRecord *record);
 /* A deep copy. */
 StoreRecord *store_record_copy (const StoreRecord *record);
 /* A new image entry of a record, which is right; the name is copied. */
-StoreImage *store_image_new (const char *disk, uint64_t size, int64_t mtime);
+StoreImage *store_image_new (const char *disk, uint64_t size, uint64_t allocated, int64_t mtime);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (StoreRecord, store_record_free)
 
 /* Opens the store at path and locks it, or makes a new one there when the path

@@ -143,9 +143,10 @@ describe (const GPtrArray *records)
         {
           const StoreImage *image = record->images->pdata[j];
 
-          g_string_append_printf (text, " %s %" G_GUINT64_FORMAT " %" G_GINT64_FORMAT " %s\n",
-                                  image->disk, (guint64) image->size, (gint64) image->mtime,
-                                  image->broken != NULL ? image->broken : "-");
+          g_string_append_printf (
+              text, " %s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GINT64_FORMAT " %s\n",
+              image->disk, (guint64) image->size, (guint64) image->allocated, (gint64) image->mtime,
+              image->broken != NULL ? image->broken : "-");
         }
     }
   return g_string_free (text, FALSE);
