@@ -63,6 +63,35 @@ lookup_frozen (const Tree *tree, Snapshot *snapshot, TreeKind kind, const char *
   return 0;
 }
 
+/* Turns the node into that of the directory above. */
+static void
+go_up (TreeNode *node)
+{
+  switch (node->kind)
+    {
+    case TREE_SNAPSHOT_FILE:
+      node->kind = TREE_SNAPSHOT_DIR;
+      return;
+    case TREE_LIVE_FILE:
+      node->kind = TREE_LIVE_DIR;
+      break;
+    case TREE_LATEST_FILE:
+      node->kind = TREE_LATEST_DIR;
+      break;
+    case TREE_STATUS_FILE:
+      node->kind = TREE_OWN_DIR;
+      break;
+    case TREE_ROOT:
+    case TREE_LIVE_DIR:
+    case TREE_LATEST_DIR:
+    case TREE_OWN_DIR:
+    case TREE_SNAPSHOT_DIR:
+      node->kind = TREE_ROOT;
+      break;
+    }
+  tree_node_clear (node);
+}
+
 int
 directory_lookup (const Tree *tree, fuse_ino_t parent, const char *name, TreeNode *out)
 {
@@ -73,6 +102,14 @@ directory_lookup (const Tree *tree, fuse_ino_t parent, const char *name, TreeNod
   *out = (TreeNode){ .kind = TREE_ROOT };
   if (result < 0)
     return result;
+  if (strcmp (name, ".") == 0 || strcmp (name, "..") == 0)
+    {
+      *out = directory;
+      directory.snapshot = NULL;
+      if (name[1] == '.')
+        go_up (out);
+      return 0;
+    }
   switch (directory.kind)
     {
     case TREE_ROOT:

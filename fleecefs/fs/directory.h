@@ -14,7 +14,9 @@
 
 #include "fs/tree.h"
 
-/* The node of that name in a directory. Returns 0, -ENOENT, -ESTALE or -ENOTDIR. */
+/* The node of that name in a directory. "." is the node itself, and may be a file: so the kernel
+ * finds what a file handle (NFS) is of; ".." is the directory above. Returns 0, -ENOENT, -ESTALE or
+ * -ENOTDIR. */
 int directory_lookup (const Tree *tree, fuse_ino_t parent, const char *name, TreeNode *out);
 
 /* The next node that is listed in a directory. *position is 0 at the start and is moved

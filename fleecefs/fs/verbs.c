@@ -46,6 +46,8 @@ handle_init (void *user_data, struct fuse_conn_info *conn)
       &= ~(unsigned) (FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE
                       | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC);
   conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
+  /* File handles: a number leads to the same node as long as the node exists, see tree.h. */
+  conn->want |= conn->capable & FUSE_CAP_EXPORT_SUPPORT;
 
   /* Bounds reads too (the kernel derives the pages of a request from it): no read is
    * larger than a thread's buffer. */
