@@ -42,20 +42,35 @@ note_told (Snapshot *snapshot, void *data)
   pause_point ("test:told");
 }
 
+/* Opens a set of disks that are full of OLD. */
 static void
-open_set (void)
+open_disks (const char *store, unsigned n_disks)
 {
   g_autoptr (GError) error = NULL;
-  SnapshotsConfig config = { .max_snapshots = 10, .copy = DISK_COPY_BOUNCE };
-  SnapshotsImage image = { .name = "vm.img", .path = test_path ("vm.img") };
+  SnapshotsConfig config = { .max_snapshots = 10, .copy = DISK_COPY_BOUNCE, .store = store };
+  SnapshotsImage images[] = { { .name = "vm.img", .path = test_path ("vm.img") },
+                              { .name = "second.img", .path = test_path ("second.img") } };
   g_autofree char *bytes = g_malloc (DISK_SIZE);
 
   memset (bytes, OLD, DISK_SIZE);
-  ck_assert (g_file_set_contents (image.path, bytes, DISK_SIZE, NULL));
-  set = snapshots_open (&config, &image, 1, &error);
+  for (unsigned i = 0; i < n_disks; i++)
+    ck_assert (g_file_set_contents (images[i].path, bytes, DISK_SIZE, NULL));
+  set = snapshots_open (&config, images, n_disks, &error);
   if (set != NULL)
     snapshots_set_broken_func (set, note_told, NULL);
   ck_assert_msg (set != NULL && snapshots_start (set, &error), "%s", error ? error->message : "");
+}
+
+static void
+open_set (void)
+{
+  open_disks (NULL, 1);
+}
+
+static void
+open_two (void)
+{
+  open_disks (test_path ("store"), 2);
 }
 
 static void
@@ -537,6 +552,50 @@ START_TEST (test_write_during_mkdir)
 }
 END_TEST
 
+/* Writes the granule at PLACE of the first disk, and then that of the second. */
+static void *
+write_both (void *data)
+{
+  char bytes[GRANULE];
+
+  (void) data;
+  memset (bytes, NEW, sizeof bytes);
+  for (unsigned i = 0; i < 2; i++)
+    ck_assert_int_eq (disk_write (snapshots_disk (set, i), bytes, GRANULE, PLACE), GRANULE);
+  pause_point ("test:both-written");
+  return NULL;
+}
+
+/* What is written to the second disk after the first is not in a snapshot that lacks the first. */
+START_TEST (test_disks_freeze_as_one)
+{
+  g_autoptr (Snapshot) snapshot = NULL;
+  pthread_t writer, maker;
+  char first[GRANULE], second[GRANULE];
+
+  pause_arm ("mkdir:disk-frozen");
+  maker = start (mkdir_thread, (void *) "new");
+  pause_wait_reached ("mkdir:disk-frozen");
+  pause_watch ("barrier:blocked");
+  pause_watch ("test:both-written");
+  writer = start (write_both, NULL);
+  pause_wait_either ("barrier:blocked", "test:both-written");
+  pause_release ("mkdir:disk-frozen");
+  join (maker);
+  join (writer);
+  pause_release ("barrier:blocked");
+  pause_release ("test:both-written");
+
+  snapshot = snapshots_find (set, "new");
+  ck_assert_int_eq (snapshot_read (snapshot, 0, first, GRANULE, PLACE), GRANULE);
+  ck_assert_int_eq (snapshot_read (snapshot, 1, second, GRANULE, PLACE), GRANULE);
+  ck_assert (is_all (first, OLD) || is_all (first, NEW));
+  ck_assert (is_all (second, OLD) || is_all (second, NEW));
+  ck_assert_msg (second[0] == OLD || first[0] == NEW,
+                 "the snapshot has the second write and not the first");
+}
+END_TEST
+
 /* Granules of old bytes that a snapshot has saved, away from PLACE, so that merges
  * go in a known direction: to the one that has more. */
 static void
@@ -807,7 +866,10 @@ race_suite (void)
     { "break-during-a-merge", test_break_during_a_merge, 2 },
   };
   Suite *suite = suite_create ("race");
+  TCase *of_two = test_case (suite, "disks-freeze-as-one", 0);
 
+  tcase_add_checked_fixture (of_two, open_two, close_set);
+  tcase_add_test (of_two, test_disks_freeze_as_one);
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++)
     {
       TCase *tcase = test_case (suite, cases[i].name, 0);

@@ -126,6 +126,7 @@ take_effect (Snapshots *set, Level *level, Chain **chains, StoreRecord *record)
                        store_image_new (set->names[i], size, allocated_within (set->disks[i], size),
                                         disk_freeze_clock (set->disks[i])));
       disk_set_chain (set->disks[i], chains[i]);
+      PAUSE_POINT ("mkdir:disk-frozen");
     }
 }
 
