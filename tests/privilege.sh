@@ -92,7 +92,7 @@ fi
 [ "$(stat -c %a s)" = 700 ] || fail "the store has mode $(stat -c %a s)"
 find s -type d ! -perm 700 -o -type f ! -perm 600 -o ! -uid "$(id -u)" | grep . && fail 'modes'
 find m m/.live m/.latest m/.fleecefs | sort >seen
-printf '%s\n' m m/.fleecefs m/.fleecefs/status m/.latest m/.latest/a.img m/.live m/.live/a.img \
+printf '%s\n' m m/.fleecefs m/.fleecefs/{metrics,status,status.json} m/.latest m/.latest/a.img m/.live m/.live/a.img \
 	m/monday m/monday/a.img | sort | diff - <(sort -u seen) || fail 'in the mount is something else'
 for name in s lock fleecefs.ini snapshots 000001 a.img.qcow2 snapshot.ini secret; do
 	for place in m m/.live m/.latest m/.fleecefs m/monday; do

@@ -5,8 +5,9 @@
  * Disks are small; snapshot N is made and then a piece of the disk written over, so that every
  * snapshot differs. A merge is over when its level's directory vanishes, which inotify tells. */
 #include "base/fail.h"
+#include "base/pause.h"
 #include "base/units.h"
-#include "snapshot/snapshots.h"
+#include "snapshot/survey.h"
 #include "test-util.h"
 
 #include <errno.h>
@@ -607,6 +608,78 @@ START_TEST (test_merge)
 }
 END_TEST
 
+/* What is told of a merge: where it stands before its first step, after its last one, and that it
+ * is over. */
+START_TEST (test_survey_merge)
+{
+  add_image ("vm1.img", SIZE, 1);
+  add_image ("vm2.img", MIB, 2);
+  open_set ();
+  create ("a");
+  write_pattern (0, 0, 2 * MIB, 2);
+  create ("b");
+  write_pattern (0, 0, MIB / 2, 3);
+  write_pattern (1, 0, MIB / 2, 3);
+  for (unsigned i = 0; i < 3; i++)
+    {
+      static const char *const points[] = { "merge:step", "merge:copied", "merge:done" };
+      static const uint64_t done[] = { 0, SIZE + MIB };
+      g_autoptr (Survey) survey = NULL;
+
+      pause_arm (points[i]);
+      if (i == 0)
+        ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+      else
+        pause_release (points[i - 1]);
+      pause_wait_reached (points[i]);
+      survey = survey_new (set);
+      ck_assert_int_eq (survey->is_merging, i < 2);
+      ck_assert_uint_eq (survey->n_levels, i < 2 ? 2 : 1);
+      ck_assert_uint_eq (survey->n_removed, i < 2 ? 1 : 0);
+      ck_assert_uint_eq (survey->snapshots->len, 1);
+      if (i < 2)
+        {
+          ck_assert_str_eq (survey->merge_into, "a");
+          ck_assert_uint_eq (survey->merge_done, done[i]);
+          ck_assert_uint_eq (survey->merge_size, SIZE + MIB);
+        }
+    }
+  pause_release ("merge:done");
+  ck_assert_uint_eq (disk_count (snapshots_disk (set, 1), COUNTER_MERGED_BYTES), MIB / 2);
+  close_set ();
+}
+END_TEST
+
+/* Threads that count at the same time, more than there are slots for; and slots that come back. */
+static void *
+count (void *counters)
+{
+  for (unsigned i = 0; i < 1000; i++)
+    counters_add (counters, COUNTER_WRITES, 1);
+  counters_add (counters, COUNTER_WRITTEN_BYTES, UINT32_MAX);
+  return NULL;
+}
+
+START_TEST (test_counters)
+{
+  Counters *counters = counters_new ();
+  pthread_t threads[THREAD_SLOTS + 8];
+
+  for (unsigned round = 0; round < 3; round++)
+    {
+      for (unsigned i = 0; i < G_N_ELEMENTS (threads); i++)
+        ck_assert_int_eq (pthread_create (&threads[i], NULL, count, counters), 0);
+      for (unsigned i = 0; i < G_N_ELEMENTS (threads); i++)
+        pthread_join (threads[i], NULL);
+    }
+  ck_assert_uint_eq (counters_sum (counters, COUNTER_WRITES), 3000 * G_N_ELEMENTS (threads));
+  ck_assert_uint_eq (counters_sum (counters, COUNTER_WRITTEN_BYTES),
+                     UINT64_C (3) * UINT32_MAX * G_N_ELEMENTS (threads));
+  ck_assert_uint_eq (counters_sum (counters, COUNTER_READS), 0);
+  counters_free (counters);
+}
+END_TEST
+
 /* The space of a removed snapshot comes back: blocks that only it needed. Later ones have less,
  * so that the removed one's level is what goes. _i: the removed one. */
 START_TEST (test_space)
@@ -1155,6 +1228,8 @@ snapshots_suite (void)
   tcase_add_test (again, test_mtimes);
   tcase_add_test (again, test_ids);
   tcase_add_loop_test (merge, test_merge, 0, 2 * G_N_ELEMENTS (merges));
+  tcase_add_test (merge, test_survey_merge);
+  tcase_add_test (merge, test_counters);
   tcase_add_loop_test (merge, test_space, 0, 3);
   tcase_add_loop_test (merge, test_remove_several, 0, G_N_ELEMENTS (removal_orders));
   tcase_add_loop_test (size, test_resized, 0, 2 * G_N_ELEMENTS (growths));

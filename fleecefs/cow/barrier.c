@@ -31,6 +31,7 @@ struct _Barrier
   Lock closer_lock;   /* held from close to open */
   Lock lock;          /* for the conditions; closed changes under it */
   unsigned n_waiting; /* for the opening; under lock */
+  uint64_t n_waits;   /* since the start; under lock */
   pthread_cond_t left;
   pthread_cond_t opened;
   pthread_cond_t admitted; /* nobody waits any more */
@@ -51,6 +52,7 @@ barrier_new (void)
   pthread_cond_init (&barrier->opened, NULL);
   pthread_cond_init (&barrier->admitted, NULL);
   barrier->n_waiting = 0;
+  barrier->n_waits = 0;
   return barrier;
 }
 
@@ -84,6 +86,7 @@ enter_waiting (Barrier *barrier, unsigned slot)
   lock_acquire (&barrier->lock);
   PAUSE_POINT ("barrier:blocked");
   barrier->n_waiting++;
+  barrier->n_waits++;
   while (atomic_load (&barrier->closed))
     lock_wait (&barrier->lock, &barrier->opened);
   atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
@@ -119,6 +122,17 @@ barrier_leave (Barrier *barrier, unsigned slot)
       pthread_cond_broadcast (&barrier->left);
       lock_release (&barrier->lock);
     }
+}
+
+uint64_t
+barrier_n_waits (Barrier *barrier)
+{
+  uint64_t n;
+
+  lock_acquire (&barrier->lock);
+  n = barrier->n_waits;
+  lock_release (&barrier->lock);
+  return n;
 }
 
 /* Each counter needs to be seen at zero once: who comes later sees closed. */

@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 /* Milliseconds. */
 #define BARRIER_HOLD_MS 800
 
@@ -29,6 +31,9 @@ void barrier_free (Barrier *barrier);
 unsigned barrier_enter (Barrier *barrier);
 /* Leaves the section. */
 void barrier_leave (Barrier *barrier, unsigned slot);
+
+/* How often a thread had to wait because it was closed. */
+uint64_t barrier_n_waits (Barrier *barrier);
 
 /* Closes the barrier: on return no thread is in a section. Waits for as long as a section lasts.
  * One closer at a time; others wait for barrier_open(). */

@@ -5,6 +5,7 @@
  * source that was cut off) and note.c (breaks that are not forgotten). */
 #pragma once
 
+#include "cow/counters.h"
 #include "cow/disk.h"
 #include "cow/tracker.h"
 #include "cow/write-clock.h"
@@ -18,6 +19,7 @@ struct _Disk
   Barrier *barrier;
   Geometry geometry;
   Tracker *tracker;
+  Counters *counters;
   DiskCbwError on_cbw_error;
   unsigned cbw_timeout; /* seconds; 0: none */
   bool durable;

@@ -18,6 +18,8 @@ disk_new (Source *source, const DiskConfig *config)
   disk->barrier = config->barrier;
   disk->geometry = geometry_new (config->granule);
   disk->tracker = tracker_new ();
+  disk->counters = counters_new ();
+  g_assert (disk->counters != NULL);
   disk->on_cbw_error = config->on_cbw_error;
   disk->cbw_timeout = config->cbw_timeout;
   disk->durable = config->durable;
@@ -37,6 +39,7 @@ disk_free (Disk *disk)
   disk_settle (disk);
   chain_unref (disk->chain);
   tracker_free (disk->tracker);
+  counters_free (disk->counters);
   source_close (disk->source);
   lock_clear (&disk->note_lock);
   g_free (disk->store_id);
@@ -47,6 +50,18 @@ Source *
 disk_source (Disk *disk)
 {
   return disk->source;
+}
+
+uint64_t
+disk_count (Disk *disk, Counter counter)
+{
+  return counters_sum (disk->counters, counter);
+}
+
+uint64_t
+disk_n_read_waits (Disk *disk)
+{
+  return tracker_n_read_waits (disk->tracker);
 }
 
 struct timespec
@@ -90,7 +105,14 @@ disk_set_chain (Disk *disk, Chain *chain)
 ssize_t
 disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset)
 {
-  return source_read (disk->source, buffer, length, offset);
+  ssize_t r = source_read (disk->source, buffer, length, offset);
+
+  if (r >= 0)
+    {
+      counters_add (disk->counters, COUNTER_READS, 1);
+      counters_add (disk->counters, COUNTER_READ_BYTES, (uint64_t) r);
+    }
+  return r;
 }
 
 /* What saves first, and may say no to the write. */
@@ -107,6 +129,11 @@ write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, S
       PAUSE_POINT ("writer:before-source");
       write_clock_tick (&disk->clock);
       r = source_write (disk->source, buffer, length, offset);
+      if (r >= 0)
+        {
+          counters_add (disk->counters, COUNTER_WRITES, 1);
+          counters_add (disk->counters, COUNTER_WRITTEN_BYTES, (uint64_t) r);
+        }
     }
   barrier_leave (disk->barrier, slot);
   return r;
@@ -175,6 +202,7 @@ disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length)
       PAUSE_POINT ("writer:before-source");
       write_clock_tick (&disk->clock);
       r = source_allocate (disk->source, mode, offset, length);
+      counters_add (disk->counters, COUNTER_DISCARDS, r == 0);
     }
   barrier_leave (disk->barrier, slot);
   return r;
@@ -201,6 +229,7 @@ disk_truncate (Disk *disk, uint64_t size)
       PAUSE_POINT ("writer:before-source");
       write_clock_tick (&disk->clock);
       r = source_truncate (disk->source, size);
+      counters_add (disk->counters, COUNTER_DISCARDS, r == 0);
     }
   barrier_leave (disk->barrier, slot);
   return r;
@@ -209,5 +238,8 @@ disk_truncate (Disk *disk, uint64_t size)
 int
 disk_flush (Disk *disk, bool data_only)
 {
-  return source_flush (disk->source, data_only);
+  int r = source_flush (disk->source, data_only);
+
+  counters_add (disk->counters, COUNTER_FLUSHES, r == 0);
+  return r;
 }

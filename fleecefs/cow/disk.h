@@ -24,6 +24,7 @@
 
 #include "cow/barrier.h"
 #include "cow/chain.h"
+#include "cow/counters.h"
 #include "source/source.h"
 
 #include <stdbool.h>
@@ -76,6 +77,11 @@ void disk_free (Disk *disk);
 Source *disk_source (Disk *disk);
 /* The moment of the last write; see write-clock.h. */
 struct timespec disk_write_time (Disk *disk);
+
+/* One of its counters as it is now. */
+uint64_t disk_count (Disk *disk, Counter counter);
+/* How often a write waited for frozen reads. */
+uint64_t disk_n_read_waits (Disk *disk);
 
 /* Reads the live disk: the number of bytes, short only at its end. */
 ssize_t disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset);

@@ -252,6 +252,8 @@ read_piece (Frozen *frozen, uint8_t *buffer)
   if (r < 0)
     return r;
   PAUSE_POINT ("reader:registered");
+  if (!granule_set_is_empty (&frozen->read.granules))
+    counters_add (frozen->disk->counters, COUNTER_FROZEN_READS, 1);
   r = read_source (frozen, buffer);
   PAUSE_POINT ("reader:read");
   r_end = frozen_end_source (frozen);
@@ -285,5 +287,7 @@ disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_
         return r;
       offset += frozen.piece.length;
     }
+  counters_add (disk->counters, COUNTER_SNAPSHOT_READS, 1);
+  counters_add (disk->counters, COUNTER_SNAPSHOT_READ_BYTES, end - start);
   return (ssize_t) (end - start);
 }

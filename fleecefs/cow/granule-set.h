@@ -46,6 +46,16 @@ granule_set_is_empty (const GranuleSet *set)
   return any == 0;
 }
 
+static inline unsigned
+granule_set_count (const GranuleSet *set)
+{
+  unsigned n = 0;
+
+  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
+    n += (unsigned) __builtin_popcount (set->words[w]);
+  return n;
+}
+
 static inline bool
 granule_set_overlaps (const GranuleSet *a, const GranuleSet *b)
 {

@@ -102,9 +102,26 @@ look_at_failure (Save *save, LayerFault fault)
     save->broke = true;
 }
 
+static void
+count_copy (const Save *save, const GranuleSet *claimed, int result)
+{
+  Counters *counters = save->disk->counters;
+
+  if (result < 0)
+    {
+      counters_add (counters, COUNTER_COPY_FAILURES, 1);
+      return;
+    }
+  counters_add (counters, COUNTER_COPIES, 1);
+  counters_add (counters, COUNTER_COPIED_BYTES,
+                (uint64_t) granule_set_count (claimed) * save->disk->geometry.granule);
+}
+
 static int
 save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
 {
+  bool waited = false;
+
   for (;;)
     {
       GranuleSet need = not_saved (save);
@@ -117,6 +134,8 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       claim.granules = stripe_unclaimed (save->stripe, save->region, &need);
       if (granule_set_is_empty (&claim.granules))
         {
+          counters_add (save->disk->counters, COUNTER_CLAIM_WAITS, !waited);
+          waited = true;
           stripe_wait (save->stripe);
           continue;
         }
@@ -124,6 +143,7 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       stripe_claim (save->stripe, &claim);
       lock_release (&save->stripe->lock);
       r = copy_claimed (save, &claim.granules, &fault);
+      count_copy (save, &claim.granules, r);
       if (r < 0)
         look_at_failure (save, fault);
       lock_acquire (&save->stripe->lock);

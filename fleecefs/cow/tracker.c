@@ -25,6 +25,7 @@ tracker_new (void)
       lock_init (&stripe->meta);
       pthread_cond_init (&stripe->changed, NULL);
       stripe->n_waiting = 0;
+      stripe->n_read_waits = 0;
       stripe->claims = stripe->reads = NULL;
       atomic_init (&stripe->n_reads, 0);
     }
@@ -47,6 +48,20 @@ Stripe *
 tracker_stripe (Tracker *tracker, uint64_t region)
 {
   return &tracker->stripes[region % N_STRIPES];
+}
+
+uint64_t
+tracker_n_read_waits (Tracker *tracker)
+{
+  uint64_t n = 0;
+
+  for (unsigned i = 0; i < N_STRIPES; i++)
+    {
+      lock_acquire (&tracker->stripes[i].lock);
+      n += tracker->stripes[i].n_read_waits;
+      lock_release (&tracker->stripes[i].lock);
+    }
+  return n;
 }
 
 void
@@ -141,6 +156,8 @@ is_read (const Stripe *stripe, uint64_t region, const GranuleSet *granules)
 void
 stripe_wait_reads (Stripe *stripe, uint64_t region, const GranuleSet *granules)
 {
+  if (is_read (stripe, region, granules))
+    stripe->n_read_waits++;
   while (is_read (stripe, region, granules))
     stripe_wait (stripe);
 }

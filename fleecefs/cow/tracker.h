@@ -33,6 +33,7 @@ typedef struct
   unsigned n_waiting;     /* under lock */
   TrackerEntry *claims;   /* under lock */
   TrackerEntry *reads;    /* under lock */
+  uint64_t n_read_waits;  /* since the start; under lock */
   atomic_uint n_reads;    /* length of reads; changed under lock, looked at without */
 } Stripe;
 
@@ -45,6 +46,9 @@ void tracker_free (Tracker *tracker);
 
 /* The stripe of a region. */
 Stripe *tracker_stripe (Tracker *tracker, uint64_t region);
+
+/* How often stripe_wait_reads() had something to wait for. */
+uint64_t tracker_n_read_waits (Tracker *tracker);
 
 /* Takes every stripe.lock, in order; nobody is looking anything up while they are held. */
 void tracker_lock_all (Tracker *tracker);

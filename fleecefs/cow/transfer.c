@@ -34,6 +34,8 @@ move_run (Disk *disk, Overlay *from, Overlay *to, Stripe *stripe, uint64_t granu
       overlay_reserve (to, cluster, 1);
       lock_release (&stripe->meta);
       r = overlay_write (to, granule, n_here, buffer);
+      if (r == 0)
+        counters_add (disk->counters, COUNTER_MERGED_BYTES, n_here * disk->geometry.granule);
       granule += n_here;
       host_offset += n_here * disk->geometry.granule;
       n -= n_here;

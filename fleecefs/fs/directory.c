@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/directory.h"
 
-#include "fs/status.h"
+#include "fs/own-file.h"
 
 #include <errno.h>
 #include <string.h>
@@ -118,14 +118,14 @@ directory_lookup (const Tree *tree, fuse_ino_t parent, const char *name, TreeNod
       out->kind = TREE_LIVE_FILE;
       return disk_of_name (tree, name, &out->disk) ? 0 : -ENOENT;
     case TREE_OWN_DIR:
-      out->kind = TREE_STATUS_FILE;
-      return strcmp (name, STATUS_FILE_NAME) == 0 ? 0 : -ENOENT;
+      out->kind = TREE_OWN_FILE;
+      return own_file_find (name, &out->own) ? 0 : -ENOENT;
     case TREE_LATEST_DIR:
       latest = snapshots_latest (tree_set (tree));
       return lookup_frozen (tree, latest, TREE_LATEST_FILE, name, out);
     case TREE_SNAPSHOT_DIR:
       return lookup_frozen (tree, directory.snapshot, TREE_SNAPSHOT_FILE, name, out);
-    case TREE_STATUS_FILE:
+    case TREE_OWN_FILE:
     case TREE_LIVE_FILE:
     case TREE_SNAPSHOT_FILE:
     case TREE_LATEST_FILE:
@@ -197,13 +197,13 @@ directory_next (const Tree *tree, const TreeNode *directory, uint64_t *position,
       latest = snapshots_latest (tree_set (tree));
       return latest != NULL && next_disk (tree, latest, TREE_LATEST_FILE, position, out, out_name);
     case TREE_OWN_DIR:
-      if (*position > 0)
+      if (*position >= TREE_OWN_N)
         return false;
-      *position = 1;
-      out->kind = TREE_STATUS_FILE;
-      *out_name = g_strdup (STATUS_FILE_NAME);
+      out->kind = TREE_OWN_FILE;
+      out->own = (TreeOwn) (*position)++;
+      *out_name = g_strdup (own_file_name (out->own));
       return true;
-    case TREE_STATUS_FILE:
+    case TREE_OWN_FILE:
     case TREE_LIVE_FILE:
     case TREE_SNAPSHOT_FILE:
     case TREE_LATEST_FILE:

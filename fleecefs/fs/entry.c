@@ -2,7 +2,7 @@
 #include "fs/entry.h"
 
 #include "base/units.h"
-#include "fs/status.h"
+#include "fs/own-file.h"
 
 #include <sys/stat.h>
 #include <time.h>
@@ -31,9 +31,9 @@ fill_directory (mode_t permissions, struct timespec when, struct stat *out)
 }
 
 static void
-fill_status (const Tree *tree, struct fuse_entry_param *out)
+fill_own_file (const Tree *tree, TreeOwn own, struct fuse_entry_param *out)
 {
-  GString *text = status_text (tree_set (tree));
+  g_autoptr (GString) text = own_file_text (tree, own);
   struct timespec now;
 
   clock_gettime (CLOCK_REALTIME, &now);
@@ -44,7 +44,6 @@ fill_status (const Tree *tree, struct fuse_entry_param *out)
   out->attr.st_size = (off_t) text->len;
   set_times (&out->attr, now);
   out->attr_timeout = 0;
-  g_string_free (text, TRUE);
 }
 
 /* What the live file and the frozen ones have from the image. */
@@ -114,8 +113,8 @@ entry_fill (const Tree *tree, const TreeNode *node, struct fuse_entry_param *out
     case TREE_OWN_DIR: /* paths, and what went wrong: the mounter's affair */
       fill_directory (0700, tree_mounted (tree), &out->attr);
       return 0;
-    case TREE_STATUS_FILE:
-      fill_status (tree, out);
+    case TREE_OWN_FILE:
+      fill_own_file (tree, node->own, out);
       return 0;
     case TREE_LIVE_FILE:
       return fill_live (snapshots_disk (set, node->disk), out);

@@ -2,9 +2,9 @@
 #include "fs/file-verbs.h"
 
 #include "fs/live-file.h"
+#include "fs/own-file.h"
 #include "fs/reply.h"
 #include "fs/snapshot-file.h"
-#include "fs/status.h"
 #include "fs/verbs.h"
 
 void
@@ -28,8 +28,8 @@ file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
     case TREE_LATEST_FILE:
       snapshot_file_open (req, &node, fi);
       return;
-    case TREE_STATUS_FILE:
-      status_open (req, tree_set (tree), fi);
+    case TREE_OWN_FILE:
+      own_file_open (req, tree, node.own, fi);
       return;
     case TREE_ROOT:
     case TREE_LIVE_DIR:
@@ -79,7 +79,7 @@ file_verbs_read (fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
         verbs_of (req)->frozen,
         &(LaneRequest){ .run = read_frozen, .req = req, .size = size, .offset = offset, .fi = fi });
   else
-    status_read (req, size, offset, fi);
+    own_file_read (req, size, offset, fi);
 }
 
 void
@@ -108,7 +108,7 @@ file_verbs_release (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi
   else if (tree_is_frozen (number))
     snapshot_file_release (req, fi);
   else
-    status_release (req, fi);
+    own_file_release (req, fi);
 }
 
 void
@@ -149,5 +149,5 @@ file_verbs_lseek (fuse_req_t req, fuse_ino_t number, off_t offset, int whence,
               &(LaneRequest){
                   .run = seek_frozen, .req = req, .offset = offset, .whence = whence, .fi = fi });
   else
-    reply_result (req, -EINVAL); /* the status file: nothing to find */
+    reply_result (req, -EINVAL); /* a file of .fleecefs: nothing to find */
 }

@@ -12,7 +12,7 @@ enum
   LIVE_DIR = 2,
   LATEST_DIR = 3,
   OWN_DIR = 4,
-  STATUS_FILE = 5,
+  OWN_FILES = 5,             /* + TreeOwn */
   LIVE_FILES = 16,           /* + disk number */
   LATEST_INODES = 8192,      /* + disk number; st_ino only */
   DISK_NUMBER_MAX = 4095,    /* so that the ranges above do not meet */
@@ -159,11 +159,14 @@ tree_find (const Tree *tree, fuse_ino_t number, TreeNode *out)
     case OWN_DIR:
       out->kind = TREE_OWN_DIR;
       return 0;
-    case STATUS_FILE:
-      out->kind = TREE_STATUS_FILE;
-      return 0;
     default:
       break;
+    }
+  if (number >= OWN_FILES && number < OWN_FILES + TREE_OWN_N)
+    {
+      out->kind = TREE_OWN_FILE;
+      out->own = (TreeOwn) (number - OWN_FILES);
+      return 0;
     }
   if (number > NODE_MASK)
     return find_in_snapshot (tree, number, out);
@@ -214,8 +217,8 @@ tree_number (const Tree *tree, const TreeNode *node)
       return LATEST_DIR;
     case TREE_OWN_DIR:
       return OWN_DIR;
-    case TREE_STATUS_FILE:
-      return STATUS_FILE;
+    case TREE_OWN_FILE:
+      return OWN_FILES + node->own;
     case TREE_LIVE_FILE:
       return LIVE_FILES + snapshots_disk_number (tree->set, node->disk);
     case TREE_SNAPSHOT_DIR:

@@ -5,7 +5,7 @@
  *     number                  node
  *     1                       the root: lists the named snapshots
  *     2, 3, 4                 .live, .latest, .fleecefs; found by name, not listed
- *     5                       .fleecefs/status
+ *     5 + n                   files in .fleecefs (TreeOwn)
  *     16 + n                  .live/DISK; n is the disk's number in the store
  *     id << 16                a snapshot's directory
  *     id << 16 | n            its file of disk n
@@ -38,16 +38,26 @@ typedef enum
   TREE_LIVE_DIR,
   TREE_LATEST_DIR,
   TREE_OWN_DIR,
-  TREE_STATUS_FILE,
+  TREE_OWN_FILE,
   TREE_LIVE_FILE,
   TREE_SNAPSHOT_DIR,
   TREE_SNAPSHOT_FILE,
   TREE_LATEST_FILE,
 } TreeKind;
 
+/* The files of .fleecefs; see own-file.h. */
+typedef enum
+{
+  TREE_OWN_STATUS,
+  TREE_OWN_JSON,
+  TREE_OWN_METRICS,
+  TREE_OWN_N
+} TreeOwn;
+
 typedef struct
 {
   TreeKind kind;
+  TreeOwn own;        /* of TREE_OWN_FILE */
   unsigned disk;      /* of the three kinds of disk files */
   Snapshot *snapshot; /* a reference; of the last three kinds, else NULL */
 } TreeNode;

@@ -165,6 +165,55 @@ is_wanted (const Merge *merge)
   return !atomic_load (&merge->set->stop) && !is_dead (merge->set, merge->older);
 }
 
+/* Nobody reads through the dead layer of that disk. */
+static bool
+is_skipped (const Merge *merge, unsigned disk)
+{
+  const Layer *older = merge->older->layers[disk], *dead = merge->dead->layers[disk];
+
+  return older == NULL || older->overlay == NULL || dead->overlay == NULL;
+}
+
+static void
+show_begin (const Merge *merge)
+{
+  Snapshots *set = merge->set;
+  uint64_t size = 0;
+
+  for (unsigned i = 0; i < set->n_disks; i++)
+    if (!is_skipped (merge, i))
+      size += merge->older->layers[i]->size;
+  lock_acquire (&set->lock);
+  set->merge.under_way = true;
+  set->merge.older = merge->older->number;
+  set->merge.done = 0;
+  set->merge.size = size;
+  lock_release (&set->lock);
+}
+
+static void
+show_end (const Merge *merge)
+{
+  lock_acquire (&merge->set->lock);
+  merge->set->merge.under_way = false;
+  lock_release (&merge->set->lock);
+}
+
+/* How far it is: granule position of that disk, and all of those before it. */
+static void
+show_progress (const Merge *merge, unsigned disk, uint64_t position)
+{
+  Snapshots *set = merge->set;
+  uint64_t done = units_min (position * set->granule, merge->older->layers[disk]->size);
+
+  for (unsigned i = 0; i < disk; i++)
+    if (!is_skipped (merge, i))
+      done += merge->older->layers[i]->size;
+  lock_acquire (&set->lock);
+  set->merge.done = done;
+  lock_release (&set->lock);
+}
+
 static int
 merge_disk (const Merge *merge, unsigned disk)
 {
@@ -172,8 +221,8 @@ merge_disk (const Merge *merge, unsigned disk)
   uint64_t position = 0;
   int r;
 
-  if (older == NULL || older->overlay == NULL || dead->overlay == NULL)
-    return 0; /* nobody reads through it */
+  if (is_skipped (merge, disk))
+    return 0;
   do
     {
       PAUSE_POINT ("merge:step");
@@ -183,8 +232,11 @@ merge_disk (const Merge *merge, unsigned disk)
         return -ECANCELED;
       r = disk_merge_step (merge->set->disks[disk], merge->up ? older : dead,
                            merge->up ? dead : older, merge->up, &position);
+      show_progress (merge, disk, position);
     }
   while (r == 1);
+  if (r == 0)
+    show_progress (merge, disk, units_div_up (older->size, merge->set->granule));
   /* Before what it was copied from is removed. */
   return r == 0 ? overlay_settle ((merge->up ? dead : older)->overlay) : r;
 }
@@ -244,9 +296,11 @@ run_merge (const Merge *merge, bool quiet)
   bool ok = true;
   int r = 0;
 
+  show_begin (merge);
   for (unsigned i = 0; i < set->n_disks && r == 0; i++)
     r = merge_disk (merge, i);
   PAUSE_POINT ("merge:copied");
+  show_end (merge);
 
   lock_acquire (&set->verbs);
   if (r == 0 && merge->up && !may_go_up (merge->older, merge->dead))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
  * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end),
- * merge.c (the background thread) and broken.c (what breaks). */
+ * merge.c (the background thread), broken.c (what breaks) and survey.c (what people are told). */
 #pragma once
 
 #include "base/lock.h"
@@ -51,6 +51,12 @@ struct _Snapshots
   GHashTable *by_name; /* char * to Snapshot *, those with a name */
   GHashTable *by_id;   /* uint32 to Snapshot *, all that live */
   Level *merging_into; /* see level_build_chain(); changed under verbs and lock */
+  struct
+  {
+    bool under_way;
+    uint32_t older;      /* number of the level whose snapshot stays */
+    uint64_t done, size; /* bytes of its disks: gone through, all */
+  } merge;               /* for people to see; under lock */
 
   /* the background thread */
   pthread_t worker;
