@@ -1,47 +1,108 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/xattr.h"
 
+#include "fs/facts.h"
 #include "fs/reply.h"
 #include "fs/verbs.h"
 
+#include <inttypes.h>
 #include <string.h>
 
-#define STATE_NAME "user.fleecefs.state"
+/* The sum of a number over the disks that the node is about. */
+static char *
+dup_sum (const Tree *tree, const TreeNode *node, uint64_t (*number) (Snapshot *, unsigned))
+{
+  uint64_t sum = 0;
 
-/* The state of the node's snapshot as a new string. Returns 0 or -errno. */
+  for (unsigned i = 0; i < snapshots_n_disks (tree_set (tree)); i++)
+    if (snapshot_has_disk (node->snapshot, i)
+        && (node->kind == TREE_SNAPSHOT_DIR || node->disk == i))
+      sum += number (node->snapshot, i);
+  return g_strdup_printf ("%" PRIu64, sum);
+}
+
+static char *
+dup_state (const Tree *tree, const TreeNode *node)
+{
+  g_autofree char *broken = node->kind == TREE_SNAPSHOT_DIR
+                                ? snapshot_dup_broken (node->snapshot)
+                                : snapshot_dup_disk_broken (node->snapshot, node->disk);
+
+  (void) tree;
+  return broken != NULL ? g_strconcat ("broken: ", broken, NULL) : g_strdup ("ok");
+}
+
+static char *
+dup_created (const Tree *tree, const TreeNode *node)
+{
+  (void) tree;
+  return facts_time (snapshot_created (node->snapshot));
+}
+
+static char *
+dup_overlay_bytes (const Tree *tree, const TreeNode *node)
+{
+  return dup_sum (tree, node, snapshot_kept);
+}
+
+static uint64_t
+size_of (Snapshot *snapshot, unsigned disk)
+{
+  return snapshot_size (snapshot, disk);
+}
+
+static char *
+dup_source_size (const Tree *tree, const TreeNode *node)
+{
+  return dup_sum (tree, node, size_of);
+}
+
+static const struct
+{
+  const char *name;
+  char *(*dup) (const Tree *tree, const TreeNode *node); /* of a node with a snapshot */
+} attributes[] = {
+  { "user.fleecefs.state", dup_state },
+  { "user.fleecefs.created", dup_created },
+  { "user.fleecefs.overlay-bytes", dup_overlay_bytes },
+  { "user.fleecefs.source-size", dup_source_size },
+};
+
+/* The value as a new string. Returns 0 or -errno. */
 static int
-dup_state (const Tree *tree, fuse_ino_t number, char **out)
+dup_value (const Tree *tree, fuse_ino_t number, const char *name, char **out)
 {
   g_auto (TreeNode) node = { .kind = TREE_ROOT };
-  g_autofree char *broken = NULL;
-  int result = tree_find (tree, number, &node);
 
-  if (result < 0)
-    return result;
-  if (node.snapshot == NULL)
-    return -ENODATA;
-  broken = node.kind == TREE_SNAPSHOT_DIR ? snapshot_dup_broken (node.snapshot)
-                                          : snapshot_dup_disk_broken (node.snapshot, node.disk);
-  *out = broken != NULL ? g_strconcat ("broken: ", broken, NULL) : g_strdup ("ok");
-  return 0;
+  for (unsigned i = 0; i < G_N_ELEMENTS (attributes); i++)
+    if (strcmp (attributes[i].name, name) == 0)
+      {
+        int result = tree_find (tree, number, &node);
+
+        if (result < 0)
+          return result;
+        if (node.snapshot == NULL)
+          return -ENODATA;
+        *out = attributes[i].dup (tree, &node);
+        return 0;
+      }
+  return -ENODATA;
 }
 
 void
 xattr_get (fuse_req_t req, fuse_ino_t number, const char *name, size_t size)
 {
-  g_autofree char *state = NULL;
-  int result = -ENODATA;
+  g_autofree char *value = NULL;
+  int result = dup_value (verbs_tree (req), number, name, &value);
 
-  if (strcmp (name, STATE_NAME) == 0)
-    result = dup_state (verbs_tree (req), number, &state);
   if (result < 0)
     reply_result (req, result);
   else if (size == 0)
-    fuse_reply_xattr (req, strlen (state));
-  else if (size < strlen (state))
+    fuse_reply_xattr (req, strlen (value));
+  else if (size < strlen (value))
     reply_result (req, -ERANGE);
   else
-    reply_bytes (req, state, (ssize_t) strlen (state));
+    reply_bytes (req, value, (ssize_t) strlen (value));
 }
 
 void

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Extended attributes. There is one, on snapshots' directories and files, and it is
- * not listed, so that no backup program copies it:
+/* Extended attributes. They are on snapshots' directories and files, and are not listed, so that no
+ * backup program copies them:
  *
- *     user.fleecefs.state     "ok", or "broken: REASON"
+ *     user.fleecefs.state           "ok", or "broken: REASON"
+ *     user.fleecefs.created         the moment of the snapshot: 2026-11-22T10:00:00Z
+ *     user.fleecefs.overlay-bytes   what its overlays take in the store, in bytes
+ *     user.fleecefs.source-size     the size that the disk had at that moment, in bytes
+ *
+ * A directory answers for all disks together, a file for its own.
  *
  * The handlers exist even where they only refuse: an ENOSYS would be remembered
  * by the kernel.

@@ -155,6 +155,14 @@ snapshot_dup_disk_broken (Snapshot *snapshot, unsigned disk)
              : layer_dup_fault (layer);
 }
 
+uint64_t
+snapshot_kept (Snapshot *snapshot, unsigned disk)
+{
+  g_autoptr (Layer) layer = ref_layer (snapshot, disk);
+
+  return layer->overlay != NULL ? overlay_allocated (layer->overlay) : 0;
+}
+
 char *
 snapshot_dup_broken (Snapshot *snapshot)
 {

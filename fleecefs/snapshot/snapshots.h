@@ -129,6 +129,8 @@ uint64_t snapshot_allocated (const Snapshot *snapshot, unsigned disk);
 struct timespec snapshot_mtime (const Snapshot *snapshot, unsigned disk);
 /* Why this disk of it is broken, as a new string, or NULL. */
 char *snapshot_dup_disk_broken (Snapshot *snapshot, unsigned disk);
+/* Bytes that the overlay of this disk of it takes in the store: what no older snapshot keeps. */
+uint64_t snapshot_kept (Snapshot *snapshot, unsigned disk);
 
 /* Reads the frozen bytes. Returns the number of bytes, short only at the end of
  * the file, or -errno: -EIO when the snapshot is or became broken. */
