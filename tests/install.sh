@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# make install puts the program and its manual below DESTDIR, both in order; make uninstall leaves
-# no file.
+# make install puts the programs, their manuals and completions below DESTDIR, all in order; make
+# uninstall leaves no file.
 
 set -u
 # shellcheck source=lib.sh source-path=SCRIPTDIR
@@ -19,29 +19,42 @@ target () {
 }
 
 target install
-[ "$(cd root && find . ! -type d | sort)" = './opt/fleece/bin/fleecefs
+[ "$(cd root && find . ! -type d | sort)" = './opt/fleece/bin/fleecectl
+./opt/fleece/bin/fleecefs
+./opt/fleece/share/bash-completion/completions/fleecectl
+./opt/fleece/share/bash-completion/completions/fleecefs
+./opt/fleece/share/man/man8/fleecectl.8
 ./opt/fleece/share/man/man8/fleecefs.8' ] || fail "installs: $(find root)"
 
 program=root/opt/fleece/bin/fleecefs
 [ "$("$program" --version)" = "$("$FLEECEFS" --version)" ] || fail 'the installed program is another'
 expect_error 2 'no image and no mountpoint' "$program"
-[ "$(stat -c %a "$program")" = 755 ] || fail "the program has mode $(stat -c %a "$program")"
-
-page=root/opt/fleece/share/man/man8/fleecefs.8
-same "$page" "$top_srcdir/man/fleecefs.8"
-[ "$(stat -c %a "$page")" = 644 ] || fail "the manual has mode $(stat -c %a "$page")"
+expect_error 2 'no command given' root/opt/fleece/bin/fleecectl
+for name in fleecefs fleecectl; do
+	program=root/opt/fleece/bin/$name
+	[ "$(stat -c %a "$program")" = 755 ] || fail "the program has mode $(stat -c %a "$program")"
+	page=root/opt/fleece/share/man/man8/$name.8
+	same "$page" "$top_srcdir/man/$name.8"
+	[ "$(stat -c %a "$page")" = 644 ] || fail "the manual has mode $(stat -c %a "$page")"
+done
 
 target uninstall
 [ -z "$(find root ! -type d)" ] || fail "uninstall leaves: $(find root ! -type d)"
 
-# The manual: no warning at any width, a line for whatis(1), each option of --help.
+# The manuals: no warning at any width, a line for whatis(1), each option of --help.
 need man groff
-for width in 60 80 120; do
-	MANWIDTH=$width man --warnings=w -l "$top_srcdir/man/fleecefs.8" \
-		>text 2>warnings || fail "man: status $?: $(cat warnings)"
-	[ ! -s warnings ] || fail "the manual, $width columns wide: $(cat warnings)"
+for page in fleecectl fleecefs; do
+	for width in 60 80 120; do
+		MANWIDTH=$width man --warnings=w -l "$top_srcdir/man/$page.8" \
+			>"$page.text" 2>warnings || fail "man: status $?: $(cat warnings)"
+		[ ! -s warnings ] || fail "the manual, $width columns wide: $(cat warnings)"
+	done
 done
-grep -q 'fleecefs - snapshots of disk images in use' text || fail 'no NAME line'
+grep -q 'fleecefs - snapshots of disk images in use' fleecefs.text || fail 'no NAME line'
+grep -q 'fleecectl - show snapshots' fleecectl.text || fail 'no NAME line'
 "$FLEECEFS" --help | grep -oE '^ +[a-z-]+=' | while read -r option; do
-	grep -qF -- "$option" text || fail "the manual lacks $option"
+	grep -qF -- "$option" fleecefs.text || fail "the manual lacks $option"
+done || exit 1
+"$FLEECECTL" --help | grep -oE -- '--[a-z]+' | while read -r option; do
+	grep -qF -- "$option" fleecectl.text || fail "the manual lacks $option"
 done || exit 1

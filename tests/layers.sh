@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The layers of fleecefs/ include only themselves and what stands below them, each include names
-# its layer, and only fs knows FUSE.
+# its layer, and only fs knows FUSE. ctl, another program, stands on base, and nothing on it.
 #
 # Then the test proves on planted files that each rule can fail.
 
@@ -11,7 +11,7 @@ set -eu
 top=${top_srcdir:-$(cd "$(dirname "$0")/.." && pwd)}
 
 # From low to high.
-layers='base store source overlay cow snapshot fs'
+layers='base ctl store source overlay cow snapshot fs'
 
 # check_layers TREE: prints what is wrong in TREE/fleecefs; fails if there is anything, or nothing
 # to check.
@@ -60,6 +60,9 @@ check_layers () {
 			}
 			n_parts == 2 && (target in rank) && (own in rank) && rank[target] > rank[own] {
 				wrong(own " is below " target ", which it includes: " included)
+			}
+			target == "ctl" && own != "ctl" {
+				wrong("ctl is a program of its own: " included)
 			}
 			own == "cow" && included ~ /^overlay\/qcow2-/ {
 				wrong("cow knows overlays, not the tables of qcow2: " included)
@@ -125,6 +128,8 @@ must_fail 'only fs includes' cow/disk.c '#include <fuse_lowlevel.h>'
 must_fail 'only fs includes' snapshot/merge.h '#include <fuse3/fuse.h>'
 must_fail 'only fs includes' base/io.c '#include <linux/fuse.h>'
 must_fail 'not the tables of qcow2' cow/disk.c '#include "overlay/qcow2-map.h"'
+must_fail 'ctl is below store' ctl/main.c '#include "store/store.h"'
+must_fail 'a program of its own' fs/main.c '#include "ctl/text.h"'
 must_fail 'not in the folder of a layer' util.c '#include "base/io.h"'
 must_fail 'not in the folder of a layer' misc/util.c '#include "base/io.h"'
 must_fail 'not in the folder of a layer' base/more/util.c '#include "base/io.h"'

@@ -18,6 +18,7 @@
 top_srcdir=$(cd "${top_srcdir:-$(dirname "${BASH_SOURCE[0]}")/..}" && pwd)
 top_builddir=${top_builddir:-$top_srcdir/build}
 FLEECEFS=${FLEECEFS:-$top_builddir/fleecefs/fleecefs}
+FLEECECTL=${FLEECECTL:-$top_builddir/fleecefs/fleecectl}
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C
 
@@ -77,7 +78,7 @@ expect_error () {
 		fail "$*: status $result, not $status: $(cat "$base/output" "$base/errors")"
 	elif [ -s "$base/output" ]; then
 		fail "$*: prints: $(cat "$base/output")"
-	elif [ "$status" = 2 ] && [ "${lines[1]:-}" != "Try 'fleecefs --help'." ]; then
+	elif [ "$status" = 2 ] && [[ ${lines[1]:-} != "Try '"*" --help'." ]]; then
 		fail "$*: no second line that says what to try: $(cat "$base/errors")"
 	elif [ ${#lines[@]} != $((status == 2 ? 2 : 1)) ]; then
 		fail "$*: ${#lines[@]} lines of error: $(cat "$base/errors")"

@@ -35,7 +35,7 @@ static const char help_text[]
       "    allow_other, allow_root, ro, ...\n"
       "                       those of mount(8) and of FUSE\n"
       "\n"
-      "DISK is NAME, or the last part of IMAGE. See fleecefs(8).\n";
+      "DISK is NAME, or the last part of IMAGE. See fleecefs(8). What goes on: fleecectl status.\n";
 
 bool
 usage_fail (GError **error, const char *format, ...)
