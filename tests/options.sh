@@ -15,7 +15,7 @@ for option in --help -h; do
 	grep -q '^Usage: fleecefs .*IMAGE\.\.\. MOUNTPOINT$' help || fail "$option: no usage line"
 	# Each option of the manual is in the summary.
 	for word in store= granule= copy= on-cbw-error= max-overlay= reserve= max-snapshots= \
-		threads= durability= allow_other; do
+		threads= durability= log-level= allow_other; do
 		grep -qF -- "$word" help || fail "$option does not name $word"
 	done
 done
@@ -66,6 +66,7 @@ option reserve= 'give a size' '' x -1 1.5G 1X 99999999999999999999 9999999999G
 option copy= 'auto, bounce, offload' '' x Auto autob
 option on-cbw-error= 'break-snapshot, break-guest-write' '' x break
 option durability= 'process, power' '' x
+option log-level= 'error, warning, notice, info, debug' '' x 4
 option store= 'directory' ''
 option max_read= 'number' x -1
 

@@ -5,12 +5,17 @@
 
 #include <fuse_log.h>
 #include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
+#include <unistd.h>
 
 /* Set before there are threads. */
-static bool verbose;
+static int least = LOG_NOTICE;
+static bool in_journal; /* standard error is a stream of it */
 static bool in_syslog;
 
 static int
@@ -27,25 +32,35 @@ priority (GLogLevelFlags level)
   return level & G_LOG_LEVEL_INFO ? LOG_INFO : LOG_DEBUG;
 }
 
+/* What is one line and moves no cursor. A new string. */
+static char *
+one_line (const char *text, gssize length)
+{
+  char *line = length < 0 ? g_strdup (text) : g_strndup (text, (gsize) length);
+
+  for (char *c = line; *c != '\0'; c++)
+    if (g_ascii_iscntrl (*c))
+      *c = '?';
+  return line;
+}
+
 static GLogWriterOutput
 write_fields (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer user_data)
 {
-  const char *text = "";
-  int length = 0;
+  g_autofree char *line = NULL;
 
   (void) user_data;
-  if (!verbose && (level & (G_LOG_LEVEL_INFO | G_LOG_LEVEL_DEBUG)))
+  if (priority (level) > least)
     return G_LOG_WRITER_HANDLED;
   for (gsize i = 0; i < n_fields; i++)
-    if (strcmp (fields[i].key, "MESSAGE") == 0)
-      {
-        text = fields[i].value;
-        length = (int) (fields[i].length < 0 ? (gssize) strlen (text) : fields[i].length);
-      }
+    if (line == NULL && strcmp (fields[i].key, "MESSAGE") == 0)
+      line = one_line (fields[i].value, fields[i].length);
   if (in_syslog)
-    syslog (priority (level), "%.*s", length, text);
+    syslog (priority (level), "%s", line);
+  else if (in_journal)
+    fprintf (stderr, "<%d>%s\n", priority (level), line);
   else
-    fprintf (stderr, "fleecefs: %.*s\n", length, text);
+    fprintf (stderr, "fleecefs: %s\n", line);
   return G_LOG_WRITER_HANDLED;
 }
 
@@ -57,16 +72,32 @@ write_libfuse (enum fuse_log_level level, const char *format, va_list args)
   vsyslog ((int) level, format, args);
 }
 
+/* systemd says in the environment which device and inode its stream has; it may have been
+ * redirected since. */
+static bool
+leads_to_journal (int fd)
+{
+  const char *stream = g_getenv ("JOURNAL_STREAM");
+  g_autofree char *own = NULL;
+  struct stat st;
+
+  if (stream == NULL || fstat (fd, &st) != 0)
+    return false;
+  own = g_strdup_printf ("%ju:%ju", (uintmax_t) st.st_dev, (uintmax_t) st.st_ino);
+  return strcmp (stream, own) == 0;
+}
+
 void
 log_init (void)
 {
+  in_journal = leads_to_journal (STDERR_FILENO);
   g_log_set_writer_func (write_fields, NULL, NULL);
 }
 
 void
-log_set_verbose (void)
+log_set_level (int level)
 {
-  verbose = true;
+  least = level;
 }
 
 void

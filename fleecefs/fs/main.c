@@ -201,8 +201,7 @@ main (int argc, char **argv)
       fail_errno (&error, errno, "cannot write to standard output");
       return report (error);
     }
-  if (options->debug)
-    log_set_verbose ();
+  log_set_level (options->log_level);
   raise_file_limit ();
   signal (SIGXFSZ, SIG_IGN); /* a write beyond RLIMIT_FSIZE is an error of that write */
   return start (options, &error) ? STATUS_OK : report (error);

@@ -6,6 +6,7 @@
 #include "fs/usage.h"
 
 #include <string.h>
+#include <syslog.h>
 
 #define MAX_SNAPSHOTS_DEFAULT 100
 #define MAX_SNAPSHOTS_MAX 10000
@@ -26,6 +27,7 @@ enum
   KEY_CBW_ERROR,
   KEY_CBW_TIMEOUT,
   KEY_DURABILITY,
+  KEY_LOG_LEVEL,
   KEY_MAX_SNAPSHOTS,
   KEY_MAX_OVERLAY,
   KEY_RESERVE,
@@ -53,6 +55,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("on-cbw-error=", KEY_CBW_ERROR),
   FUSE_OPT_KEY ("cbw-timeout=", KEY_CBW_TIMEOUT),
   FUSE_OPT_KEY ("durability=", KEY_DURABILITY),
+  FUSE_OPT_KEY ("log-level=", KEY_LOG_LEVEL),
   FUSE_OPT_KEY ("max-snapshots=", KEY_MAX_SNAPSHOTS),
   FUSE_OPT_KEY ("max-overlay=", KEY_MAX_OVERLAY),
   FUSE_OPT_KEY ("reserve=", KEY_RESERVE),
@@ -184,6 +187,7 @@ parse_own (Parse *parse, const char *arg, int key)
   static const char *const copy_words[] = { "auto", "bounce", "offload", NULL };
   static const char *const cbw_words[] = { "break-snapshot", "break-guest-write", NULL };
   static const char *const durability_words[] = { "process", "power", NULL };
+  static const char *const level_words[] = { "error", "warning", "notice", "info", "debug", NULL };
   Options *options = parse->options;
   int word = 0;
 
@@ -219,6 +223,11 @@ parse_own (Parse *parse, const char *arg, int key)
       if (!parse_word (arg, durability_words, &word, parse->error))
         return false;
       options->durable = word == 1;
+      return true;
+    case KEY_LOG_LEVEL:
+      if (!parse_word (arg, level_words, &word, parse->error))
+        return false;
+      options->log_level = (int[]){ LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG }[word];
       return true;
     default:
       return usage_fail (parse->error, "unknown option '%s'", arg);
@@ -366,11 +375,14 @@ options_parse (int argc, char **argv, GError **error)
   options->images = images_new ();
   options->max_snapshots = MAX_SNAPSHOTS_DEFAULT;
   options->threads = THREADS_DEFAULT;
+  options->log_level = LOG_NOTICE;
   options->copy = DISK_COPY_AUTO;
   options->on_cbw_error = DISK_CBW_BREAK_SNAPSHOT;
   options->fuse = (struct fuse_args) FUSE_ARGS_INIT (argc, argv);
 
   ok = parse_words (&parse, &own_error);
+  if (options->debug)
+    options->log_level = LOG_DEBUG;
   if (ok && !options->help && !options->version)
     {
       ok = take_words (options, words, &own_error);

@@ -21,7 +21,8 @@
 typedef struct
 {
   bool help, version;     /* asked for; then nothing else is set */
-  bool foreground, debug; /* debug implies foreground */
+  bool foreground, debug; /* debug implies foreground, and LOG_DEBUG */
+  int log_level;          /* of syslog(3) */
   GPtrArray *images;      /* Image *, at least one */
   char *mountpoint;       /* as given */
   char *store;            /* as given, or NULL: then there is one image */

@@ -292,6 +292,7 @@ static bool
 run_merge (const Merge *merge, bool quiet)
 {
   Snapshots *set = merge->set;
+  uint32_t older = merge->older->number, dead = merge->dead->number; /* one will be freed */
   g_autoptr (GError) error = NULL;
   bool ok = true;
   int r = 0;
@@ -306,11 +307,16 @@ run_merge (const Merge *merge, bool quiet)
   if (r == 0 && merge->up && !may_go_up (merge->older, merge->dead))
     r = -ECANCELED; /* one broke meanwhile; the next try goes down */
   if (r == 0 && is_wanted (merge))
-    ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
+    {
+      ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
+      if (ok)
+        g_info ("level %u of the store is merged into level %u", merge->up ? older : dead,
+                merge->up ? dead : older);
+    }
   else if (r < 0 && r != -ECANCELED)
     ok = fail (&error, -r, "reading or writing its overlays failed: %s", space_strerror (-r));
   if (!ok && !quiet)
-    g_warning ("cannot merge level %u of the store: %s", merge->dead->number, error->message);
+    g_warning ("cannot merge level %u of the store: %s", dead, error->message);
   if (set->merging_into != NULL)
     {
       lock_acquire (&set->lock);

@@ -157,6 +157,8 @@ snapshots_create (Snapshots *set, const char *name, Snapshot **out)
 
   if (error != NULL)
     g_warning ("no snapshot '%s': %s", name, error->message);
+  else if (r == 0)
+    g_info ("snapshot '%s' is made", name);
   if (out != NULL)
     *out = snapshot;
   else if (snapshot != NULL)
@@ -200,6 +202,8 @@ snapshots_remove (Snapshots *set, const char *name)
       snapshot_unref (snapshot); /* the name's */
     }
   lock_release (&set->verbs);
+  if (r == 0)
+    g_info ("snapshot '%s' is removed", name);
   if (snapshot != NULL)
     snapshot_unref (snapshot);
   return r;
@@ -228,5 +232,7 @@ snapshots_rename (Snapshots *set, const char *from, const char *to)
       lock_release (&set->lock);
     }
   lock_release (&set->verbs);
+  if (r == 0)
+    g_info ("snapshot '%s' is now called '%s'", from, to);
   return r;
 }
