@@ -3,6 +3,7 @@
 
 #include "base/lock.h"
 #include "base/pause.h"
+#include "base/trace.h"
 #include "base/units.h"
 
 #include <glib.h>
@@ -149,6 +150,7 @@ static void
 let_in (Barrier *barrier) LOCK_REQUIRES (&barrier->lock)
 {
   atomic_store (&barrier->closed, false);
+  trace_barrier_open ();
   pthread_cond_broadcast (&barrier->opened);
 }
 
@@ -162,6 +164,7 @@ try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
   while (barrier->n_waiting > 0)
     lock_wait (&barrier->lock, &barrier->admitted);
   end = lock_time_in (ms);
+  trace_barrier_close ();
   atomic_store (&barrier->closed, true);
   while (!is_empty (barrier))
     {
@@ -199,6 +202,7 @@ barrier_close (Barrier *barrier) LOCK_UNCHECKED
       if (ms < BARRIER_HOLD_MS)
         ms *= 2;
     }
+  trace_barrier_closed ();
   lock_release (&barrier->lock);
 }
 

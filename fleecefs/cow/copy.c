@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/pause.h"
 #include "base/scratch.h"
+#include "base/trace.h"
 #include "base/zero.h"
 #include "cow/disk-private.h"
 
@@ -115,7 +116,7 @@ bounce (Copy *copy, unsigned first, unsigned n)
   return write_data (copy, first, n, buffer);
 }
 
-/* One attempt to have the kernel move n bytes; 0 or -1. */
+/* One attempt to have the kernel move n bytes; 0 or -errno. */
 static int
 offload_bytes (Copy *copy, DiskCopyMethod method, uint64_t from, uint64_t to, uint64_t n)
 {
@@ -126,7 +127,7 @@ offload_bytes (Copy *copy, DiskCopyMethod method, uint64_t from, uint64_t to, ui
       struct file_clone_range range
           = { .src_fd = source_fd_, .src_offset = from, .src_length = n, .dest_offset = to };
 
-      return ioctl (overlay_fd (copy->to), FICLONERANGE, &range);
+      return ioctl (overlay_fd (copy->to), FICLONERANGE, &range) == 0 ? 0 : -errno;
     }
   while (n > 0)
     {
@@ -136,7 +137,7 @@ offload_bytes (Copy *copy, DiskCopyMethod method, uint64_t from, uint64_t to, ui
       if (done < 0 && errno == EINTR)
         continue;
       if (done <= 0)
-        return -1;
+        return done < 0 ? -errno : -EIO;
       from += (uint64_t) done;
       to += (uint64_t) done;
       n -= (uint64_t) done;
@@ -153,9 +154,11 @@ offload_reserved (Copy *copy, DiskCopyMethod method, uint64_t at, unsigned n)
     {
       uint64_t n_here;
       uint64_t place = overlay_place (copy->to, at, n, &n_here);
+      int r = offload_bytes (copy, method, at * granule, place, n_here * granule);
 
-      if (offload_bytes (copy, method, at * granule, place, n_here * granule) != 0)
+      if (r < 0)
         {
+          trace_offload_fallback (copy->disk->image, at * granule, n_here * granule, -r);
           atomic_store_explicit (&copy->disk->copy, DISK_COPY_BOUNCE, memory_order_relaxed);
           return false;
         }

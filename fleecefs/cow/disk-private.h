@@ -16,6 +16,7 @@ struct _Disk
 {
   /* constant */
   Source *source;
+  const char *image; /* the source's path, for tracepoints */
   Barrier *barrier;
   Geometry geometry;
   Tracker *tracker;

@@ -15,6 +15,7 @@ disk_new (Source *source, const DiskConfig *config)
   Disk *disk = g_new0 (Disk, 1);
 
   disk->source = source;
+  disk->image = source_path (source);
   disk->barrier = config->barrier;
   disk->geometry = geometry_new (config->granule);
   disk->tracker = tracker_new ();

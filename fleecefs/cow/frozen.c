@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The snapshot's side of the protocol: frozen reads. */
 #include "base/pause.h"
+#include "base/trace.h"
 #include "cow/disk-private.h"
 
 #include <errno.h>
@@ -121,6 +122,18 @@ find_layer (Frozen *frozen, Chain *chain)
   return index;
 }
 
+/* The bytes at the source: those of all granules together, and where the first one begins. */
+static uint64_t
+bytes_at_source (const Frozen *frozen, uint64_t *out_offset)
+{
+  const Geometry *geometry = &frozen->disk->geometry;
+  unsigned first = 0;
+
+  granule_set_next_run (&frozen->read.granules, &first);
+  *out_offset = frozen->read.region * geometry_region_size (geometry) + first * geometry->granule;
+  return granule_set_count (&frozen->read.granules) * geometry->granule;
+}
+
 /* Looks the piece up and, in the same critical section, registers the read of what
  * is at the source: whoever saves these granules later waits for it. The chain too is
  * taken under the lock: one taken before could lack a layer that has them.
@@ -156,25 +169,33 @@ frozen_begin (Frozen *frozen)
       lock_acquire (&frozen->stripe->lock);
     }
   if (index >= 0 && !granule_set_is_empty (&frozen->read.granules))
-    stripe_begin_read (frozen->stripe, &frozen->read);
+    {
+      uint64_t offset, length = bytes_at_source (frozen, &offset);
+
+      trace_frozen_read_start (frozen->disk->image, frozen->layer->number, offset, length);
+      stripe_begin_read (frozen->stripe, &frozen->read);
+    }
   lock_release (&frozen->stripe->lock);
   return index < 0 ? index : 0;
 }
 
-/* Ends the read at the source. Bytes that came from there count only when the layer
- * was intact after they were read. */
+/* Ends the read at the source, which came to r: 0 or -errno. Bytes that came from there count only
+ * when the layer was intact after they were read. */
 static int
-frozen_end_source (Frozen *frozen)
+frozen_end_source (Frozen *frozen, int r)
 {
-  bool broken = layer_is_broken (frozen->layer);
-
+  if (r == 0 && layer_is_broken (frozen->layer))
+    r = -EIO;
   if (!granule_set_is_empty (&frozen->read.granules))
     {
+      uint64_t offset, length = bytes_at_source (frozen, &offset);
+
       lock_acquire (&frozen->stripe->lock);
       stripe_end_read (frozen->stripe, &frozen->read);
       lock_release (&frozen->stripe->lock);
+      trace_frozen_read_done (frozen->disk->image, frozen->layer->number, offset, length, -r);
     }
-  return broken ? -EIO : 0;
+  return r;
 }
 
 /* The bytes of the piece that granules first to first + n - 1 cover. */
@@ -247,7 +268,6 @@ static int
 read_piece (Frozen *frozen, uint8_t *buffer)
 {
   int r = frozen_begin (frozen);
-  int r_end;
 
   if (r < 0)
     return r;
@@ -256,9 +276,7 @@ read_piece (Frozen *frozen, uint8_t *buffer)
     counters_add (frozen->disk->counters, COUNTER_FROZEN_READS, 1);
   r = read_source (frozen, buffer);
   PAUSE_POINT ("reader:read");
-  r_end = frozen_end_source (frozen);
-  if (r == 0)
-    r = r_end;
+  r = frozen_end_source (frozen, r);
   if (r == 0)
     r = read_parts (frozen, buffer);
   chain_unref (frozen->chain);

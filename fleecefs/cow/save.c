@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copy before write: steps 2 to 5 of disk.h. */
 #include "base/pause.h"
+#include "base/trace.h"
 #include "cow/disk-private.h"
 
 /* One piece of a write on its way through the steps. */
@@ -44,12 +45,12 @@ is_saved_and_quiet (const Save *save)
 /* Step 3. A durable overlay is on disk with bytes and entries before the guest's write is issued,
  * and with bytes before entries. */
 static int
-copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
+copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, LayerFault *out_fault)
 {
   const Geometry *geometry = &save->disk->geometry;
   Overlay *to = save->chain->layers[save->chain->receiver]->overlay;
   uint64_t size = save->chain->layers[save->chain->wanted]->size;
-  GranuleSet zero, data = *claimed;
+  GranuleSet data = *claimed;
   Stripe *stripe = save->stripe;
   int r;
 
@@ -58,21 +59,45 @@ copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
   r = overlay_prepare (to, save->region * geometry->clusters_per_region,
                        geometry->clusters_per_region, true);
   if (r == 0)
-    r = copy_granules (save->disk, stripe, to, size, save->region, claimed, &zero, out_fault);
+    r = copy_granules (save->disk, stripe, to, size, save->region, claimed, out_zero, out_fault);
   if (r < 0)
     return r;
   PAUSE_POINT ("writer:copied");
 
-  granule_set_subtract (&data, &zero);
+  granule_set_subtract (&data, out_zero);
   *out_fault = LAYER_WRITE_FAILED;
   r = granule_set_is_empty (&data) ? 0 : overlay_settle (to);
   if (r == 0)
-    r = copy_record (save->disk, stripe, to, save->region, &data, &zero);
+    r = copy_record (save->disk, stripe, to, save->region, &data, out_zero);
   PAUSE_POINT ("writer:recorded");
   if (r == 0)
     r = overlay_settle (to);
   if (r == 0)
-    copy_publish (save->disk, stripe, to, save->region, &data, &zero);
+    copy_publish (save->disk, stripe, to, save->region, &data, out_zero);
+  return r;
+}
+
+/* The same, for those who watch. */
+static int
+copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
+{
+  const Geometry *geometry = &save->disk->geometry;
+  const char *image = save->disk->image;
+  unsigned first = 0;
+  uint64_t length = granule_set_count (claimed) * geometry->granule, offset;
+  GranuleSet zero;
+  int r;
+
+  granule_set_next_run (claimed, &first);
+  offset = save->region * geometry_region_size (geometry) + first * geometry->granule;
+  trace_copy_start (image, offset, length);
+  r = copy_to_overlay (save, claimed, &zero, out_fault);
+  if (r == 0)
+    trace_copy_done (image, offset, length, granule_set_count (&zero) * geometry->granule);
+  else if (*out_fault == LAYER_WRITE_FAILED)
+    trace_copy_write_fail (image, offset, length, -r);
+  else
+    trace_copy_read_fail (image, offset, length, -r);
   return r;
 }
 
@@ -211,7 +236,7 @@ save_limit (Chain *chain, uint64_t end)
 bool
 save_is_needless (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 {
-  uint64_t length;
+  uint64_t start = offset, length;
 
   for (end = save_limit (chain, end); offset < end; offset += length)
     {
@@ -220,6 +245,8 @@ save_is_needless (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
       if (!is_saved_and_quiet (&save))
         return false;
     }
+  if (offset > start)
+    trace_copy_skip (disk->image, start, offset - start);
   return true;
 }
 
@@ -233,7 +260,9 @@ save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
     {
       Save save = first_piece (disk, chain, offset, end, &length);
 
-      if (!is_saved_and_quiet (&save))
+      if (is_saved_and_quiet (&save))
+        trace_copy_skip (disk->image, offset, length);
+      else
         r = save_piece (&save);
     }
   return r;

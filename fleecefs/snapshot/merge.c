@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "base/pause.h"
+#include "base/trace.h"
 #include "snapshot/broken.h"
 
 #include <errno.h>
@@ -298,6 +299,7 @@ run_merge (const Merge *merge, bool quiet)
   int r = 0;
 
   show_begin (merge);
+  trace_merge_start (older, dead, merge->up);
   for (unsigned i = 0; i < set->n_disks && r == 0; i++)
     r = merge_disk (merge, i);
   PAUSE_POINT ("merge:copied");
@@ -306,15 +308,15 @@ run_merge (const Merge *merge, bool quiet)
   lock_acquire (&set->verbs);
   if (r == 0 && merge->up && !may_go_up (merge->older, merge->dead))
     r = -ECANCELED; /* one broke meanwhile; the next try goes down */
-  if (r == 0 && is_wanted (merge))
-    {
-      ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
-      if (ok)
-        g_info ("level %u of the store is merged into level %u", merge->up ? older : dead,
-                merge->up ? dead : older);
-    }
-  else if (r < 0 && r != -ECANCELED)
+  if (r == 0 && !is_wanted (merge))
+    r = -ECANCELED;
+  if (r == 0)
+    ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
+  else if (r != -ECANCELED)
     ok = fail (&error, -r, "reading or writing its overlays failed: %s", space_strerror (-r));
+  if (r == 0 && ok)
+    g_info ("level %u of the store is merged into level %u", merge->up ? older : dead,
+            merge->up ? dead : older);
   if (!ok && !quiet)
     g_warning ("cannot merge level %u of the store: %s", dead, error->message);
   if (set->merging_into != NULL)
@@ -325,6 +327,7 @@ run_merge (const Merge *merge, bool quiet)
       set_swap_chains (set);
     }
   lock_release (&set->verbs);
+  trace_merge_done (older, dead, merge->up, r < 0 || ok ? -r : fail_code (error));
   PAUSE_POINT ("merge:done");
   return ok;
 }
