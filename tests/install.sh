@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# make install puts the programs, their manuals and completions below DESTDIR, all in order; make
-# uninstall leaves no file.
+# make install puts the programs, their manuals, completions and the unit of systemd below DESTDIR, all
+# in order; make uninstall leaves no file.
 
 set -u
 # shellcheck source=lib.sh source-path=SCRIPTDIR
@@ -21,6 +21,7 @@ target () {
 target install
 [ "$(cd root && find . ! -type d | sort)" = './opt/fleece/bin/fleecectl
 ./opt/fleece/bin/fleecefs
+./opt/fleece/lib/systemd/system/fleecefs@.service
 ./opt/fleece/share/bash-completion/completions/fleecectl
 ./opt/fleece/share/bash-completion/completions/fleecefs
 ./opt/fleece/share/man/man8/fleecectl.8
@@ -38,6 +39,10 @@ for name in fleecefs fleecectl; do
 	[ "$(stat -c %a "$page")" = 644 ] || fail "the manual has mode $(stat -c %a "$page")"
 done
 
+unit=root/opt/fleece/lib/systemd/system/fleecefs@.service
+grep -q '^ExecStart=/[^@]*/bin/fleecefs -f ' "$unit" || fail "the unit starts: $(grep Exec "$unit")"
+[ "$(stat -c %a "$unit")" = 644 ] || fail "the unit has mode $(stat -c %a "$unit")"
+
 target uninstall
 [ -z "$(find root ! -type d)" ] || fail "uninstall leaves: $(find root ! -type d)"
 
@@ -50,6 +55,11 @@ for page in fleecectl fleecefs; do
 		[ ! -s warnings ] || fail "the manual, $width columns wide: $(cat warnings)"
 	done
 done
+if command -v mandoc >/dev/null; then
+	# Lines may be as long as in all other sources.
+	mandoc -T lint "$top_srcdir"/man/*.[78] | grep -v ': input text line longer than 80 bytes' &&
+		fail 'mandoc -T lint finds the above'
+fi
 grep -q 'fleecefs - snapshots of disk images in use' fleecefs.text || fail 'no NAME line'
 grep -q 'fleecectl - show snapshots' fleecectl.text || fail 'no NAME line'
 "$FLEECEFS" --help | grep -oE '^ +[a-z-]+=' | while read -r option; do

@@ -12,6 +12,7 @@
 #include "base/fail.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
+#include "fs/notify.h"
 #include "fs/options.h"
 #include "fs/own-host.h"
 #include "fs/places.h"
@@ -81,9 +82,10 @@ open_set (const Options *options, const Places *places, GError **error)
   return snapshots_open (&config, places->images, places->n_images, error);
 }
 
-/* The process that serves, with all its threads. Takes over the set. */
+/* The process that serves, with all its threads. Takes over the set. started: by a service
+ * manager, perhaps, which wants to know. */
 static bool
-serve (Session *session, Snapshots *set, GError **error)
+serve (Session *session, Snapshots *set, bool started, GError **error)
 {
   g_autoptr (GError) close_error = NULL;
   bool ok;
@@ -100,7 +102,11 @@ serve (Session *session, Snapshots *set, GError **error)
       snapshots_abandon (set);
       return false;
     }
+  if (started)
+    notify_send ("READY=1"); /* the mount is there, and who asks it gets an answer */
   ok = session_serve (session, error);
+  if (started)
+    notify_send ("STOPPING=1");
   session_unmount (session);
   if (snapshots_close (set, &close_error))
     return ok;
@@ -142,7 +148,7 @@ serve_in_background (Session *session, Snapshots *set, const Places *places, GEr
     }
   if (daemon.child != 0)
     wait_in_parent (session, places, &daemon);
-  if (serve (session, set, error))
+  if (serve (session, set, false, error))
     return true;
   daemon_last_words (&daemon, (*error)->message);
   return false;
@@ -159,7 +165,7 @@ run (Session *session, Snapshots *set, const Options *options, const Places *pla
       snapshots_abandon (set);
       return false;
     }
-  return options->foreground ? serve (session, set, error)
+  return options->foreground ? serve (session, set, true, error)
                              : serve_in_background (session, set, places, error);
 }
 
