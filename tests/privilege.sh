@@ -50,8 +50,8 @@ for process in "$pid" "$(unmounter)"; do
 		esac
 	done
 done
-fds=$(find "/proc/$(unmounter)/fd" -type l -lname 'pipe:*' | wc -l)
-[ "$fds" = 1 ] || fail "the process that unmounts holds $fds pipes"
+fds=$(find "/proc/$(unmounter)/fd" -type l -lname 'socket:*' | wc -l)
+[ "$fds" = 1 ] || fail "the process that unmounts holds $fds sockets"
 find "/proc/$(unmounter)/fd" -type l -lname "$tmp/*" | grep . && fail 'it holds files'
 has Umask 0077
 grep -q '^Max core file size *0 *0 ' "/proc/$pid/limits" || fail "$(grep core "/proc/$pid/limits")"

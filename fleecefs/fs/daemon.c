@@ -89,9 +89,10 @@ fail_for_child (const Daemon *daemon, const char *mountpoint, GError **error)
 }
 
 bool
-daemon_await (const Daemon *daemon, const char *mountpoint, const struct stat *before,
-              GError **error)
+daemon_await (const Daemon *daemon, const Places *places, GError **error)
 {
+  const char *mountpoint = places->mountpoint;
+
   for (;;)
     {
       struct stat now;
@@ -99,7 +100,8 @@ daemon_await (const Daemon *daemon, const char *mountpoint, const struct stat *b
       /* Waits in the kernel for the child's answer; ends with an error when the child does. */
       if (stat (mountpoint, &now) == 0)
         {
-          if (now.st_dev != before->st_dev && now.st_ino == FUSE_ROOT_ID)
+          if (now.st_dev != places->before_mount.st_dev && now.st_ino == FUSE_ROOT_ID
+              && (places->overmount == NULL || overmount_is_there (places->overmount, now.st_dev)))
             return true;
         }
       else if (errno == ENOTCONN || errno == ECONNABORTED)

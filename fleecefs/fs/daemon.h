@@ -4,9 +4,10 @@
  * the answer, so that "fleecefs ... && mkdir MNT/x" works. */
 #pragma once
 
+#include "fs/places.h"
+
 #include <glib.h>
 #include <stdbool.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 
 typedef struct
@@ -19,11 +20,9 @@ typedef struct
  * streams at /dev/null, messages to the system's log. */
 bool daemon_fork (Daemon *daemon, GError **error);
 
-/* Blocks until the mount is answered as the root of our file system. Fails when the child
- * is gone before, with its last words if it left any; before is what stat(2) said of the
- * mountpoint before the mount. */
-bool daemon_await (const Daemon *daemon, const char *mountpoint, const struct stat *before,
-                   GError **error);
+/* Blocks until the mount is answered as the root of our file system, and the images are covered if
+ * they are to be. Fails when the child is gone before, with its last words if it left any. */
+bool daemon_await (const Daemon *daemon, const Places *places, GError **error);
 
 /* In the child: says why it ends, to the log and to a parent that still waits. */
 void daemon_last_words (const Daemon *daemon, const char *words);

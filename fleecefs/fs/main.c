@@ -85,13 +85,13 @@ open_set (const Options *options, const Places *places, GError **error)
 /* The process that serves, with all its threads. Takes over the set. started: by a service
  * manager, perhaps, which wants to know. */
 static bool
-serve (Session *session, Snapshots *set, bool started, GError **error)
+serve (Session *session, Snapshots *set, const Places *places, bool started, GError **error)
 {
   g_autoptr (GError) close_error = NULL;
   bool ok;
 
   own_host_prepare ();
-  ok = session_confine (session, error);
+  ok = session_confine (session, places->overmount, error);
   snapshots_set_broken_func (set, session_drop_pages, session);
   session_block_signals ();
   ok = ok && snapshots_start (set, error);
@@ -102,9 +102,10 @@ serve (Session *session, Snapshots *set, bool started, GError **error)
       snapshots_abandon (set);
       return false;
     }
-  if (started)
+  ok = session_overmount (session, error);
+  if (started && ok)
     notify_send ("READY=1"); /* the mount is there, and who asks it gets an answer */
-  ok = session_serve (session, error);
+  ok = ok && session_serve (session, error);
   if (started)
     notify_send ("STOPPING=1");
   session_unmount (session);
@@ -126,7 +127,7 @@ wait_in_parent (Session *session, const Places *places, const Daemon *daemon)
   struct stat st;
 
   session_leave (session);
-  if (daemon_await (daemon, places->mountpoint, &places->before_mount, &error))
+  if (daemon_await (daemon, places, &error))
     _exit (STATUS_OK);
   /* Only what the child left behind: after a clean end of it something else may be
    * there. */
@@ -148,7 +149,7 @@ serve_in_background (Session *session, Snapshots *set, const Places *places, GEr
     }
   if (daemon.child != 0)
     wait_in_parent (session, places, &daemon);
-  if (serve (session, set, false, error))
+  if (serve (session, set, places, false, error))
     return true;
   daemon_last_words (&daemon, (*error)->message);
   return false;
@@ -165,7 +166,7 @@ run (Session *session, Snapshots *set, const Options *options, const Places *pla
       snapshots_abandon (set);
       return false;
     }
-  return options->foreground ? serve (session, set, true, error)
+  return options->foreground ? serve (session, set, places, true, error)
                              : serve_in_background (session, set, places, error);
 }
 

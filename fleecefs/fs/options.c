@@ -32,6 +32,7 @@ enum
   KEY_MAX_OVERLAY,
   KEY_RESERVE,
   KEY_THREADS,
+  KEY_OVERMOUNT,
   KEY_MAX_READ,
   KEY_ALLOW,
   KEY_DEFAULT_PERMISSIONS,
@@ -60,6 +61,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("max-overlay=", KEY_MAX_OVERLAY),
   FUSE_OPT_KEY ("reserve=", KEY_RESERVE),
   FUSE_OPT_KEY ("threads=", KEY_THREADS),
+  FUSE_OPT_KEY ("overmount", KEY_OVERMOUNT),
   FUSE_OPT_KEY ("max_read=", KEY_MAX_READ),
   FUSE_OPT_KEY ("allow_other", KEY_ALLOW),
   FUSE_OPT_KEY ("allow_root", KEY_ALLOW),
@@ -254,6 +256,9 @@ parse_one (void *data, const char *arg, int key, struct fuse_args *out_args)
       options->debug = true;
       options->foreground = true;
       return 1;
+    case KEY_OVERMOUNT:
+      options->overmount = true;
+      return 0;
     case KEY_FOREGROUND:
       options->foreground = true;
       return 0;

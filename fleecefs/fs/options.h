@@ -35,6 +35,7 @@ typedef struct
   DiskCbwError on_cbw_error;
   unsigned cbw_timeout;  /* seconds; 0: none */
   bool durable;          /* durability=power */
+  bool overmount;        /* the live files over their images */
   struct fuse_args fuse; /* program name and options for fuse_session_new() */
 } Options;
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void
 places_free (Places *places)
@@ -19,6 +20,7 @@ places_free (Places *places)
   g_free (places->images);
   g_free (places->store);
   free (places->mountpoint);
+  overmount_free (places->overmount);
   g_free (places);
 }
 
@@ -44,6 +46,9 @@ is_same_file (const struct stat *a, const struct stat *b)
 static bool
 look_at_image (const char *path, struct stat *out, GError **error)
 {
+  if (stat (path, out) != 0 && errno == ENOTCONN)
+    return fail (error, ENOTCONN, "the program that served '%s' is gone; run umount '%s' first",
+                 path, path);
   if (stat (path, out) != 0)
     return fail_errno (error, errno, "cannot open the image '%s'", path);
   if (S_ISDIR (out->st_mode))
@@ -75,6 +80,11 @@ resolve_images (Places *places, const Options *options, GError **error)
       places->images[i].path = realpath (image->path, NULL);
       if (places->images[i].path == NULL)
         return fail_errno (error, errno, "cannot open the image '%s'", image->path);
+      if (!overmount_check (places->images[i].path, error))
+        return false;
+      if (options->overmount && !S_ISREG (stats[i].st_mode))
+        return fail (error, EINVAL, "'%s' is a block device, which overmount is not for",
+                     image->path);
     }
   if (options->store == NULL && S_ISBLK (stats[0].st_mode))
     return fail (error, EINVAL,
@@ -142,11 +152,51 @@ check_apart (const Places *places, GError **error)
   return true;
 }
 
+/* Before the images are looked at. Only when nothing else is in the way of a start: the image is
+ * better covered than served to nobody. */
+static bool
+prepare_overmount (const Options *options, GError **error)
+{
+  char *mountpoint;
+  struct stat st;
+  bool ok;
+
+  if (!options->overmount)
+    return true;
+  if (geteuid () != 0)
+    return fail (error, EPERM, "only root may mount over an image; leave out overmount");
+  mountpoint = mountpoint_resolve (options->mountpoint, error);
+  ok = mountpoint != NULL && mountpoint_check_free (mountpoint, &st, error);
+  free (mountpoint);
+  for (guint i = 0; ok && i < options->images->len; i++)
+    ok = overmount_clean (((const Image *) options->images->pdata[i])->path, error);
+  return ok;
+}
+
+static Overmount *
+overmount_of (const Places *places)
+{
+  Overmount *overmount = g_new0 (Overmount, 1);
+
+  overmount->mountpoint = g_strdup (places->mountpoint);
+  overmount->live = g_new0 (char *, places->n_images + 1);
+  overmount->images = g_new0 (char *, places->n_images + 1);
+  for (unsigned i = 0; i < places->n_images; i++)
+    {
+      overmount->live[i]
+          = g_build_filename (places->mountpoint, ".live", places->images[i].name, NULL);
+      overmount->images[i] = g_strdup (places->images[i].path);
+    }
+  return overmount;
+}
+
 Places *
 places_resolve (const Options *options, GError **error)
 {
   g_autoptr (Places) places = g_new0 (Places, 1);
 
+  if (!prepare_overmount (options, error))
+    return NULL;
   if (!resolve_images (places, options, error))
     return NULL;
   places->store = resolve_store (places, options);
@@ -154,5 +204,7 @@ places_resolve (const Options *options, GError **error)
   if (places->mountpoint == NULL || !check_apart (places, error)
       || !mountpoint_check_free (places->mountpoint, &places->before_mount, error))
     return NULL;
+  if (options->overmount)
+    places->overmount = overmount_of (places);
   return g_steal_pointer (&places);
 }

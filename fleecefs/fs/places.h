@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where the images, the store and the mountpoint are, as absolute paths, and that they
- * do not stand in each other's way. Looks only; makes and opens nothing. */
+ * do not stand in each other's way. Looks only; makes and opens nothing, but for
+ * overmount_clean(). */
 #pragma once
 
 #include "fs/options.h"
+#include "fs/overmount.h"
 
 #include <sys/stat.h>
 
@@ -14,6 +16,7 @@ typedef struct
   char *store;              /* need not exist */
   char *mountpoint;         /* an empty directory */
   struct stat before_mount; /* of the mountpoint */
+  Overmount *overmount;     /* NULL: not asked for */
 } Places;
 
 /* Resolves the paths of the command line. Fails with one line that says what is wrong: an

@@ -76,7 +76,7 @@ privilege_clean_start (void)
 }
 
 void
-privilege_drop_but (int capability)
+privilege_drop_but (uint64_t capabilities)
 {
   struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
   struct __user_cap_data_struct now[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
@@ -84,25 +84,24 @@ privilege_drop_but (int capability)
 
   /* The bounding set first: that needs a capability itself. EINVAL is the end of them. */
   for (int i = 0; prctl (PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
-    if (i != capability)
+    if ((capabilities & PRIVILEGE (i)) == 0)
       prctl (PR_CAPBSET_DROP, i, 0, 0, 0);
   prctl (PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 
-  if (capability >= 0 && syscall (SYS_capget, &header, now) == 0)
-    {
-      unsigned word = CAP_TO_INDEX (capability);
-
-      kept[word].permitted = now[word].permitted & CAP_TO_MASK (capability);
-      kept[word].effective = kept[word].permitted;
-    }
+  if (capabilities != 0 && syscall (SYS_capget, &header, now) == 0)
+    for (unsigned word = 0; word < _LINUX_CAPABILITY_U32S_3; word++)
+      {
+        kept[word].permitted = now[word].permitted & (uint32_t) (capabilities >> 32 * word);
+        kept[word].effective = kept[word].permitted;
+      }
   if (syscall (SYS_capset, &header, kept) != 0)
     g_warning ("cannot drop capabilities: %s", g_strerror (errno));
 }
 
 void
-privilege_drop (int capability)
+privilege_drop (uint64_t capabilities)
 {
-  privilege_drop_but (capability);
+  privilege_drop_but (capabilities);
   if (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
     g_warning ("cannot set no_new_privs: %s", g_strerror (errno));
   else

@@ -20,7 +20,10 @@
  * may trace it may read the image anyway. */
 #pragma once
 
-#include <stdbool.h>
+#include <stdint.h>
+
+/* A set of capabilities with this one (CAP_SYS_ADMIN, ...) in it; 0 is the empty one. */
+#define PRIVILEGE(capability) (UINT64_C (1) << (capability))
 
 /* First of all, before anything is opened: closes the descriptors above standard error, opens
  * /dev/null for standard streams that are closed, sets the umask to 077 and the limit of
@@ -30,10 +33,10 @@ void privilege_clean_start (void);
 /* Closes all descriptors above standard error but this one; -1: really all. */
 void privilege_close_but (int fd);
 
-/* Drops all capabilities but that one (CAP_SYS_ADMIN, ...; -1: really all) from the calling
- * thread, for threads and programs that it starts too. Without capabilities it changes nothing. */
-void privilege_drop_but (int capability);
+/* Drops all capabilities but these from the calling thread, for threads and programs that it starts
+ * too. Without capabilities it changes nothing. */
+void privilege_drop_but (uint64_t capabilities);
 
-/* For the thread that is going to serve and to start all others: drops all capabilities but that
- * one (-1: really all), and sets no_new_privs and the filter. */
-void privilege_drop (int capability);
+/* For the thread that is going to serve and to start all others: drops all capabilities but these,
+ * and sets no_new_privs and the filter. */
+void privilege_drop (uint64_t capabilities);

@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ struct _Session
   Unmounter unmounter;
   bool mounted;
   bool signals;
+  bool overmounts;
 };
 
 bool
@@ -175,12 +177,51 @@ owns_images (const Session *session)
 }
 
 bool
-session_confine (Session *session, GError **error)
+session_confine (Session *session, const Overmount *overmount, GError **error)
 {
-  if (!unmounter_start (&session->unmounter, unmount_by_libfuse, session, error))
+  if (!unmounter_start (&session->unmounter, overmount, unmount_by_libfuse, session, error))
     return false;
-  privilege_drop (owns_images (session) ? -1 : CAP_DAC_OVERRIDE);
+  session->overmounts = overmount != NULL;
+  privilege_drop (owns_images (session) ? 0 : PRIVILEGE (CAP_DAC_OVERRIDE));
   return true;
+}
+
+/* Answers one request, if there is one. Does not block for it: one that was there may be gone. */
+static void
+answer_one (Session *session, struct fuse_buf *buffer)
+{
+  int fd = fuse_session_fd (session->fuse), flags = fcntl (fd, F_GETFL), n;
+
+  fcntl (fd, F_SETFL, flags | O_NONBLOCK);
+  n = fuse_session_receive_buf (session->fuse, buffer);
+  fcntl (fd, F_SETFL, flags);
+  if (n > 0)
+    fuse_session_process_buf (session->fuse, buffer);
+  else if (n < 0 && n != -EAGAIN && n != -EINTR)
+    fuse_session_exit (session->fuse);
+}
+
+bool
+session_overmount (Session *session, GError **error)
+{
+  struct fuse_buf buffer = { 0 };
+  bool ok = true, done = !session->overmounts;
+
+  while (!done && !fuse_session_exited (session->fuse))
+    {
+      struct pollfd polled[] = { { .fd = session->unmounter.socket, .events = POLLIN },
+                                 { .fd = fuse_session_fd (session->fuse), .events = POLLIN } };
+
+      if (poll (polled, 2, -1) < 0)
+        continue;
+      done = polled[0].revents != 0;
+      if (done)
+        ok = unmounter_covered (&session->unmounter, error);
+      else
+        answer_one (session, &buffer);
+    }
+  free (buffer.mem);
+  return ok;
 }
 
 bool

@@ -7,6 +7,7 @@
  *     session_mount        /dev/fuse or fusermount3; requests wait from here on
  *     (fork; in the parent session_leave)
  *     session_confine      all that serving does not need is given up
+ *     session_overmount    the images are covered, if that was asked for
  *     session_serve        blocks until umount, fusermount3 -u or a signal
  *     session_unmount      the mount is gone, whatever ended the loop
  *     session_free
@@ -17,6 +18,7 @@
 #pragma once
 
 #include "fs/options.h"
+#include "fs/overmount.h"
 #include "fs/tree.h"
 
 typedef struct _Session Session;
@@ -40,8 +42,14 @@ bool session_mount (Session *session, Tree *tree, const char *mountpoint, GError
 void session_leave (Session *session);
 
 /* In the process that is to serve, before it has threads: leaves the unmounting to another process
- * (unmounter.h) and drops all privileges (privilege.h), for the threads to come too. */
-bool session_confine (Session *session, GError **error);
+ * (unmounter.h), with overmount (NULL: none) the mounting over images too, and drops all privileges
+ * (privilege.h), for the threads to come too. */
+bool session_confine (Session *session, const Overmount *overmount, GError **error);
+
+/* Answers requests until the other process has mounted over the images, as the overmount that
+ * session_confine() was given says. Fails when it cannot. True at once without one, and when
+ * the session ends meanwhile: session_serve() will see it. */
+bool session_overmount (Session *session, GError **error);
 
 /* Answers requests until the end. Fails with what ended it but for an unmount or a signal. */
 bool session_serve (Session *session, GError **error);

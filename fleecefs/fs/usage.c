@@ -33,6 +33,7 @@ static const char help_text[]
       "    durability=WHAT    what snapshots survive: process, the death of fleecefs; power,\n"
       "                       that of the host too, at the price of a sync [process]\n"
       "    log-level=LEVEL    error, warning, notice, info or debug [notice]\n"
+      "    overmount          each live disk also under its image's own path (root)\n"
       "    allow_other, allow_root, ro, ...\n"
       "                       those of mount(8) and of FUSE\n"
       "\n"
