@@ -30,18 +30,19 @@ image () {
 	refused 1 "$1" "$FLEECEFS" "${@:2}" "$mnt"
 }
 
-image "'missing.img': No such file" missing.img
-image "'no/dir/a.img': No such file" no/dir/a.img
+image "there is no image 'missing.img'; check the path" missing.img
+image "there is no image 'no/dir/a.img'; check" no/dir/a.img
 image "'good.img/a': Not a directory" good.img/a
-image "'dangling.img': No such file" dangling.img
+image "there is no image 'dangling.img'" dangling.img
 image "'loop.img': Too many levels" loop.img
 image "'.*empty.img' is empty; give it a size" empty.img
 image "'dir' is a directory; give a disk image" dir
+refused 1 "'dir' is a directory; give the image first, the mountpoint last" "$FLEECEFS" dir good.img
 image "'fifo' is neither .*; give a disk image" fifo
 image "'/dev/null' is neither .*; give a disk image" -o store=new /dev/null
 
 # One of several, the last: those before it were fine.
-image "'missing.img': No such file" -o store=new good.img missing.img
+image "there is no image 'missing.img'" -o store=new good.img missing.img
 image "empty.img' is empty" -o store=new good.img empty.img
 
 for twice in good.img ./good.img "$tmp/good.img" dir/../good.img link.img hard.img; do
@@ -74,3 +75,5 @@ chmod 444 read-only.img
 for file in unreadable.img read-only.img closed/closed.img; do
 	refused 1 "'.*$file'.*: Permission denied" as_user "$FLEECEFS" "$file" m
 done
+refused 1 "'.*read-only.img'.*: Permission denied; see ls -l, or run as its owner" \
+	as_user "$FLEECEFS" read-only.img m

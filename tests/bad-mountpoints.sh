@@ -28,7 +28,7 @@ mountpoint_refused "there is no mountpoint 'dangling'; make it" dangling
 mountpoint_refused "'file' is not a directory; give an empty one" file
 mountpoint_refused "'file/m' is not a directory; give an empty one" file/m
 mountpoint_refused "'a.img' is not a directory; give an empty one" a.img
-mountpoint_refused "/full' is not empty; give an empty directory" full
+mountpoint_refused "/full' is not empty; give an empty directory, or move '.hidden' out of it" full
 
 # The store must be seen from outside.
 mountpoint_refused "/s/inside' lies in the store '.*/s'; give another one" s/inside -o store=s

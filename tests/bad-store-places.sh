@@ -34,7 +34,7 @@ chown "$USER_NAME:" theirs.img
 mkdir -m 755 roots
 mount_fleecefs -o store=roots/closed a.img m
 unmount m
-refused 1 "cannot create the store '.*/theirs.img.fleece': Permission denied" \
+refused 1 "cannot create the store '.*/theirs.img.fleece': Permission denied; give another place by -o store=DIR" \
 	as_user "$FLEECEFS" theirs.img home/m
 refused 1 "roots/new': Permission denied" as_user "$FLEECEFS" -o store=roots/new theirs.img home/m
 refused 1 "roots/closed'.*: Permission denied" \

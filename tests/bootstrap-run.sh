@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The demo of `./bootstrap run` works with the program just built, and leaves nothing behind: not
-# at its end, not when it is killed half way, not when the program cannot mount.
+# at its end, not when it is killed half way, not when the program cannot mount. With an image it
+# mounts that, and the commands that it then prints are right.
 
 set -eu
 
@@ -90,5 +91,47 @@ if FLEECEFS=false "$top/bootstrap" run >"$tmp/output" 2>"$tmp/errors"; then
 	fail 'the demo succeeds with a program that fails'
 fi
 nothing_left 'after a failed mount'
+
+# With an image of one's own. What is printed after a word and a colon is run as it stands, with
+# another place for /backup.
+cd "$TMPDIR"
+mkdir backup
+head -c 100000 /dev/urandom >'my disk.img'
+cp 'my disk.img' old.img
+"$top/bootstrap" run -o granule=8k 'my disk.img' 'a b/my mnt' >"$tmp/output" 2>"$tmp/errors" ||
+	fail 'cannot mount an image'
+live=$(sed -n '2s/^ *//p' "$tmp/output")
+sed -n -e '/^Unmount:/s/ *(.*//' -e 's/^[A-Z][a-z ]*: *//p' "$tmp/output" |
+	sed "s| /backup/| backup/|" >commands
+[ "$(wc -l <commands)" = 5 ] || fail 'not five commands'
+[ -s "$tmp/errors" ] && fail 'there are complaints'
+{
+	sed -n 1p commands
+	echo "echo new | dd of=$live conv=notrunc status=none"
+	sed -n '2,4p' commands
+	if [ "$(id -u)" = 0 ]; then sed -n 5p commands; else echo "fusermount3 -u 'a b/my mnt'"; fi
+} >all
+sh -eux all >"$tmp/output" 2>"$tmp/errors" || fail 'the commands that it prints fail'
+cmp old.img 'backup/my disk.img' || fail 'the copy is wrong'
+flock 'my disk.img.fleece/lock' true
+[ "$(head -c 3 'my disk.img')" = new ] || fail 'the image lacks what was written'
+
+# refused REGEX WORD...
+refused () {
+	regex=$1
+	shift
+	if "$top/bootstrap" run "$@" >"$tmp/output" 2>"$tmp/errors"; then
+		fail "run $*: succeeds"
+	fi
+	grep -q "$regex" "$tmp/errors" || fail "run $*: does not say: $regex"
+	[ "$(wc -l <"$tmp/errors")" = 1 ] || fail "run $*: more than one line"
+}
+refused "there is no image 'none.img'; check the path" none.img mnt
+[ ! -e mnt ] || fail 'makes a mountpoint for no image'
+refused "'backup' is a directory; give the image first, the mountpoint last" backup old.img
+refused "'old.img' is not a directory; give an empty one" 'my disk.img' old.img
+cd /
+rm -rf "$TMPDIR"
+mkdir "$TMPDIR"
 
 echo 'the demo works and cleans up'

@@ -70,9 +70,10 @@ option log-level= 'error, warning, notice, info, debug' '' x 4
 option store= 'directory' ''
 option max_read= 'number' x -1
 
-usage "several images.*store=DIR" a.img b.img m
+usage "several images \('a.img', 'b.img'\.\.\.\).*store=DIR" a.img b.img m
 usage "'a.img'.*NAME=" -o store=s a.img sub/a.img m
-usage "'a.img'.*NAME=" -o store=s a.img a.img m
+usage "'a.img' is given twice; name it once, and quote paths with spaces" -o store=s a.img a.img m
+usage "'my' is given twice" my disk.img my mnt
 usage "'x'.*NAME=" -o store=s x=a.img x=b.img m
 
 usage 'is empty' =a.img m

@@ -63,7 +63,7 @@ refused_to_user () {
 	as_user ls -A home >"$base/after"
 	same "$base/before" "$base/after"
 }
-refused_to_user "cannot mount on '.*/roots': .*user has no write access to mountpoint" \
+refused_to_user "cannot mount on '.*/roots': .*user has no write access to mountpoint .*; give a directory of your own" \
 	home/a.img roots
 printf '# user_allow_other\n' >"$base/fuse.conf"
 [ ! -e /etc/fuse.conf ] || mount --bind "$base/fuse.conf" /etc/fuse.conf

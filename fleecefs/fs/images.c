@@ -60,6 +60,9 @@ images_add (GPtrArray *images, const char *word, GError **error)
     {
       const Image *other = images->pdata[i];
 
+      if (strcmp (other->name, image->name) == 0 && strcmp (other->path, image->path) == 0)
+        return usage_fail (error, "'%s' is given twice; name it once, and quote paths with spaces",
+                           image->path);
       if (strcmp (other->name, image->name) == 0)
         return usage_fail (error, "'%s' and '%s' would both be called '%s'; name one by NAME=%s",
                            other->path, image->path, image->name, image->path);

@@ -64,18 +64,19 @@ is_fuse_root (const char *path, const struct stat *st)
          && (stat (above, &st_above) != 0 || st_above.st_dev != st->st_dev);
 }
 
+/* Sets *out to the name of something in there, or to NULL. */
 static bool
-is_empty (const char *path, bool *out, GError **error)
+find_entry (const char *path, char **out, GError **error)
 {
   DIR *dir = opendir (path);
   struct dirent *entry;
 
   if (dir == NULL)
     return fail_errno (error, errno, "cannot list the mountpoint '%s'", path);
-  *out = true;
-  while ((entry = readdir (dir)) != NULL)
+  *out = NULL;
+  while (*out == NULL && (entry = readdir (dir)) != NULL)
     if (strcmp (entry->d_name, ".") != 0 && strcmp (entry->d_name, "..") != 0)
-      *out = false;
+      *out = g_strdup (entry->d_name);
   closedir (dir);
   return true;
 }
@@ -83,16 +84,18 @@ is_empty (const char *path, bool *out, GError **error)
 bool
 mountpoint_check_free (const char *path, struct stat *out, GError **error)
 {
-  bool empty = false;
+  g_autofree char *entry = NULL;
 
   if (stat (path, out) != 0)
     return fail_look (error, errno, path);
   if (is_fuse_root (path, out))
     return fail (error, EBUSY, "a file system is mounted on '%s'; run umount '%s' first", path,
                  path);
-  if (!is_empty (path, &empty, error))
+  if (!find_entry (path, &entry, error))
     return false;
-  return empty
-         || fail (error, ENOTEMPTY, "the mountpoint '%s' is not empty; give an empty directory",
-                  path);
+  if (entry == NULL)
+    return true;
+  return fail (error, ENOTEMPTY,
+               "the mountpoint '%s' is not empty; give an empty directory, or move '%s' out of it",
+               path, entry);
 }

@@ -309,7 +309,10 @@ take_words (Options *options, const GPtrArray *words, GError **error)
   if (*options->mountpoint == '\0')
     return usage_fail (error, "the mountpoint is an empty word");
   if (options->images->len > 1 && options->store == NULL)
-    return usage_fail (error, "several images need a place for their snapshots; give -o store=DIR");
+    return usage_fail (error,
+                       "several images ('%s', '%s'...) need a place for their snapshots; "
+                       "give -o store=DIR",
+                       (const char *) words->pdata[0], (const char *) words->pdata[1]);
   return true;
 }
 

@@ -44,15 +44,26 @@ is_same_file (const struct stat *a, const struct stat *b)
 }
 
 static bool
-look_at_image (const char *path, struct stat *out, GError **error)
+is_directory (const char *path)
+{
+  struct stat st;
+
+  return stat (path, &st) == 0 && S_ISDIR (st.st_mode);
+}
+
+static bool
+look_at_image (const char *path, const char *mountpoint, struct stat *out, GError **error)
 {
   if (stat (path, out) != 0 && errno == ENOTCONN)
     return fail (error, ENOTCONN, "the program that served '%s' is gone; run umount '%s' first",
                  path, path);
   if (stat (path, out) != 0)
-    return fail_errno (error, errno, "cannot open the image '%s'", path);
+    return errno == ENOENT ? fail (error, ENOENT, "there is no image '%s'; check the path", path)
+                           : fail_errno (error, errno, "cannot open the image '%s'", path);
   if (S_ISDIR (out->st_mode))
-    return fail (error, EISDIR, "'%s' is a directory; give a disk image or a block device", path);
+    return fail (error, EISDIR, "'%s' is a directory; %s", path,
+                 is_directory (mountpoint) ? "give a disk image or a block device"
+                                           : "give the image first, the mountpoint last");
   if (!S_ISREG (out->st_mode) && !S_ISBLK (out->st_mode))
     return fail (error, EINVAL,
                  "'%s' is neither a regular file nor a block device; give a disk image", path);
@@ -69,7 +80,7 @@ resolve_images (Places *places, const Options *options, GError **error)
     {
       const Image *image = options->images->pdata[i];
 
-      if (!look_at_image (image->path, &stats[i], error))
+      if (!look_at_image (image->path, options->mountpoint, &stats[i], error))
         return false;
       for (guint other = 0; other < i; other++)
         if (is_same_file (&stats[other], &stats[i]))

@@ -40,7 +40,8 @@ session_check_device (GError **error)
   if (stat (DEVICE, &st) == 0)
     return true;
   if (errno == ENOENT)
-    return fail (error, ENOENT, "there is no " DEVICE "; load it by modprobe fuse");
+    return fail (error, ENOENT,
+                 "there is no " DEVICE "; run modprobe fuse, or give it to the container");
   return fail_errno (error, errno, "cannot look at " DEVICE);
 }
 
@@ -98,6 +99,8 @@ mount_advice (const char *line)
 {
   if (strstr (line, "fusermount3") != NULL && strstr (line, "No such file") != NULL)
     return "; install fusermount3 (the package fuse3), or run as root";
+  if (strstr (line, "no write access") != NULL)
+    return "; give a directory of your own";
   if (strstr (line, "Operation not permitted") != NULL
       || strstr (line, "Permission denied") != NULL)
     return "; run as root, or see that you may use " DEVICE;

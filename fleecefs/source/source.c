@@ -138,6 +138,10 @@ source_open (const char *path, GError **error)
       if (errno == EBUSY)
         fail (error, EBUSY, "image '%s' is in use (mounted, or part of a volume); free it first",
               path);
+      else if (errno == EACCES)
+        fail (error, EACCES,
+              "cannot open image '%s' for reading and writing: %s; see ls -l, or run as its owner",
+              path, g_strerror (EACCES));
       else
         fail_errno (error, errno, "cannot open image '%s' for reading and writing", path);
       return NULL;

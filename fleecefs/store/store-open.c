@@ -48,6 +48,16 @@ read_boot_id (GError **error)
 
 /* Opens the directory, or makes it. */
 static bool
+fail_create (GError **error, int errnum, const char *path)
+{
+  if (errnum != EACCES && errnum != EROFS)
+    return fail_errno (error, errnum, "cannot create the store '%s'", path);
+  return fail (error, errnum,
+               "cannot create the store '%s': %s; give another place by -o store=DIR", path,
+               g_strerror (errnum));
+}
+
+static bool
 open_directory (Store *store, const char *path, GError **error)
 {
   const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
@@ -60,7 +70,7 @@ open_directory (Store *store, const char *path, GError **error)
       if (mkdir (path, 0700) == 0)
         store->made_directory = true;
       else if (errno != EEXIST)
-        return fail_errno (error, errno, "cannot create the store '%s'", path);
+        return fail_create (error, errno, path);
       store->fd = open (path, flags);
     }
   absolute = store->fd >= 0 ? realpath (path, NULL) : NULL;
