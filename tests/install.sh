@@ -24,6 +24,7 @@ target install
 ./opt/fleece/lib/systemd/system/fleecefs@.service
 ./opt/fleece/share/bash-completion/completions/fleecectl
 ./opt/fleece/share/bash-completion/completions/fleecefs
+./opt/fleece/share/man/man7/fleecefs-backup.7
 ./opt/fleece/share/man/man8/fleecectl.8
 ./opt/fleece/share/man/man8/fleecefs.8' ] || fail "installs: $(find root)"
 
@@ -48,10 +49,10 @@ target uninstall
 
 # The manuals: no warning at any width, a line for whatis(1), each option of --help.
 need man groff
-for page in fleecectl fleecefs; do
+for page in fleecectl.8 fleecefs.8 fleecefs-backup.7; do
 	for width in 60 80 120; do
-		MANWIDTH=$width man --warnings=w -l "$top_srcdir/man/$page.8" \
-			>"$page.text" 2>warnings || fail "man: status $?: $(cat warnings)"
+		MANWIDTH=$width man --warnings=w -l "$top_srcdir/man/$page" \
+			>"${page%.*}.text" 2>warnings || fail "man: status $?: $(cat warnings)"
 		[ ! -s warnings ] || fail "the manual, $width columns wide: $(cat warnings)"
 	done
 done
