@@ -34,10 +34,10 @@ gives () {
 		fail "'$1' gives: ${COMPREPLY[*]}"
 }
 
-# shellcheck source=completions/fleecectl
-. "$top_srcdir/completions/fleecectl"
-# shellcheck source=completions/fleecefs
-. "$top_srcdir/completions/fleecefs"
+# shellcheck source=fleecefs/completions/fleecectl
+. "$top_srcdir/fleecefs/completions/fleecectl"
+# shellcheck source=fleecefs/completions/fleecefs
+. "$top_srcdir/fleecefs/completions/fleecefs"
 
 mkdir directory
 touch disk.img

@@ -86,16 +86,6 @@ granule_set_has (const GranuleSet *set, unsigned granule)
   return (set->words[granule / 32] >> granule % 32 & 1) != 0;
 }
 
-static inline unsigned
-granule_set_count (const GranuleSet *set)
-{
-  unsigned n = 0;
-
-  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
-    n += (unsigned) __builtin_popcount (set->words[w]);
-  return n;
-}
-
 /* The first run of members at or after *first. Returns its length and moves *first
  * to its start; 0 when there is none. */
 static inline unsigned

@@ -78,7 +78,7 @@ go_up (TreeNode *node)
     case TREE_LATEST_FILE:
       node->kind = TREE_LATEST_DIR;
       break;
-    case TREE_STATUS_FILE:
+    case TREE_OWN_FILE:
       node->kind = TREE_OWN_DIR;
       break;
     case TREE_ROOT:
