@@ -72,8 +72,8 @@ trace_offload_fallback (const char *image, uint64_t offset, uint64_t length, int
 
 /* --- a read of a snapshot --- */
 
-/* A reader of the snapshot of that number is about to read blocks at the source, length bytes in
- * all: guests' first writes to them wait until frozen_read_done. */
+/* A reader of the snapshot of that number is about to read blocks at the source, all or some of the
+ * length bytes from offset on: guests' first writes to them wait until frozen_read_done. */
 static inline void
 trace_frozen_read_start (const char *image, uint32_t snapshot, uint64_t offset, uint64_t length)
 {

@@ -122,18 +122,6 @@ find_layer (Frozen *frozen, Chain *chain)
   return index;
 }
 
-/* The bytes at the source: those of all granules together, and where the first one begins. */
-static uint64_t
-bytes_at_source (const Frozen *frozen, uint64_t *out_offset)
-{
-  const Geometry *geometry = &frozen->disk->geometry;
-  unsigned first = 0;
-
-  granule_set_next_run (&frozen->read.granules, &first);
-  *out_offset = frozen->read.region * geometry_region_size (geometry) + first * geometry->granule;
-  return granule_set_count (&frozen->read.granules) * geometry->granule;
-}
-
 /* Looks the piece up and, in the same critical section, registers the read of what
  * is at the source: whoever saves these granules later waits for it. The chain too is
  * taken under the lock: one taken before could lack a layer that has them.
@@ -170,9 +158,8 @@ frozen_begin (Frozen *frozen)
     }
   if (index >= 0 && !granule_set_is_empty (&frozen->read.granules))
     {
-      uint64_t offset, length = bytes_at_source (frozen, &offset);
-
-      trace_frozen_read_start (frozen->disk->image, frozen->layer->number, offset, length);
+      trace_frozen_read_start (frozen->disk->image, frozen->layer->number, frozen->piece.offset,
+                               frozen->piece.length);
       stripe_begin_read (frozen->stripe, &frozen->read);
     }
   lock_release (&frozen->stripe->lock);
@@ -188,12 +175,11 @@ frozen_end_source (Frozen *frozen, int r)
     r = -EIO;
   if (!granule_set_is_empty (&frozen->read.granules))
     {
-      uint64_t offset, length = bytes_at_source (frozen, &offset);
-
       lock_acquire (&frozen->stripe->lock);
       stripe_end_read (frozen->stripe, &frozen->read);
       lock_release (&frozen->stripe->lock);
-      trace_frozen_read_done (frozen->disk->image, frozen->layer->number, offset, length, -r);
+      trace_frozen_read_done (frozen->disk->image, frozen->layer->number, frozen->piece.offset,
+                              frozen->piece.length, -r);
     }
   return r;
 }

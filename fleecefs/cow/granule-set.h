@@ -10,6 +10,8 @@
 
 #include "base/units.h"
 
+#include <string.h>
+
 #define GRANULE_SET_WORDS 8
 #define GRANULE_SET_MAX (32 * GRANULE_SET_WORDS)
 
@@ -49,10 +51,12 @@ granule_set_is_empty (const GranuleSet *set)
 static inline unsigned
 granule_set_count (const GranuleSet *set)
 {
+  uint64_t pairs[GRANULE_SET_WORDS / 2];
   unsigned n = 0;
 
-  for (unsigned w = 0; w < GRANULE_SET_WORDS; w++)
-    n += (unsigned) __builtin_popcount (set->words[w]);
+  memcpy (pairs, set->words, sizeof pairs);
+  for (unsigned i = 0; i < GRANULE_SET_WORDS / 2; i++)
+    n += (unsigned) __builtin_popcountll (pairs[i]);
   return n;
 }
 
@@ -86,19 +90,30 @@ granule_set_has (const GranuleSet *set, unsigned granule)
   return (set->words[granule / 32] >> granule % 32 & 1) != 0;
 }
 
+/* The first granule at or after start that is a member, or that is none; GRANULE_SET_MAX when there
+ * is none. */
+static inline unsigned
+granule_set_find (const GranuleSet *set, unsigned start, bool member)
+{
+  while (start < GRANULE_SET_MAX)
+    {
+      uint32_t word = set->words[start / 32];
+      uint32_t rest = (member ? word : ~word) >> start % 32;
+
+      if (rest != 0)
+        return start + (unsigned) __builtin_ctz (rest);
+      start = (start / 32 + 1) * 32;
+    }
+  return GRANULE_SET_MAX;
+}
+
 /* The first run of members at or after *first. Returns its length and moves *first
  * to its start; 0 when there is none. */
 static inline unsigned
 granule_set_next_run (const GranuleSet *set, unsigned *first)
 {
-  unsigned start = *first, end;
-
-  while (start < GRANULE_SET_MAX && !granule_set_has (set, start))
-    start = set->words[start / 32] >> start % 32 == 0 ? (start / 32 + 1) * 32 : start + 1;
-  for (end = start; end < GRANULE_SET_MAX && granule_set_has (set, end);)
-    end = end % 32 == 0 && set->words[end / 32] == UINT32_MAX ? end + 32 : end + 1;
-  *first = start;
-  return end - start;
+  *first = granule_set_find (set, *first, true);
+  return granule_set_find (set, *first, false) - *first;
 }
 
 /* How a disk is cut into granules, clusters and regions. Constant. */

@@ -77,12 +77,13 @@ copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, La
   return r;
 }
 
-/* The same, for those who watch. */
+/* The same, traced and counted. */
 static int
 copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
 {
   const Geometry *geometry = &save->disk->geometry;
   const char *image = save->disk->image;
+  Counters *counters = save->disk->counters;
   unsigned first = 0;
   uint64_t length = granule_set_count (claimed) * geometry->granule, offset;
   GranuleSet zero;
@@ -93,8 +94,15 @@ copy_claimed (Save *save, const GranuleSet *claimed, LayerFault *out_fault)
   trace_copy_start (image, offset, length);
   r = copy_to_overlay (save, claimed, &zero, out_fault);
   if (r == 0)
-    trace_copy_done (image, offset, length, granule_set_count (&zero) * geometry->granule);
-  else if (*out_fault == LAYER_WRITE_FAILED)
+    {
+      trace_copy_done (image, offset, length, granule_set_count (&zero) * geometry->granule);
+      counters_add (counters, COUNTER_COPIES, 1);
+      counters_add (counters, COUNTER_COPIED_BYTES, length);
+      return 0;
+    }
+
+  counters_add (counters, COUNTER_COPY_FAILURES, 1);
+  if (*out_fault == LAYER_WRITE_FAILED)
     trace_copy_write_fail (image, offset, length, -r);
   else
     trace_copy_read_fail (image, offset, length, -r);
@@ -127,21 +135,6 @@ look_at_failure (Save *save, LayerFault fault)
     save->broke = true;
 }
 
-static void
-count_copy (const Save *save, const GranuleSet *claimed, int result)
-{
-  Counters *counters = save->disk->counters;
-
-  if (result < 0)
-    {
-      counters_add (counters, COUNTER_COPY_FAILURES, 1);
-      return;
-    }
-  counters_add (counters, COUNTER_COPIES, 1);
-  counters_add (counters, COUNTER_COPIED_BYTES,
-                (uint64_t) granule_set_count (claimed) * save->disk->geometry.granule);
-}
-
 static int
 save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
 {
@@ -168,7 +161,6 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       stripe_claim (save->stripe, &claim);
       lock_release (&save->stripe->lock);
       r = copy_claimed (save, &claim.granules, &fault);
-      count_copy (save, &claim.granules, r);
       if (r < 0)
         look_at_failure (save, fault);
       lock_acquire (&save->stripe->lock);
