@@ -163,10 +163,10 @@ start_forwarder () {
 	set_read_ahead fwd
 }
 
-# start_fleecefs IMAGE MOUNTPOINT: sets $pid.
+# start_fleecefs IMAGE MOUNTPOINT [OPTION...]: sets $pid.
 start_fleecefs () {
 	mkdir -p "$2"
-	"$FLEECEFS" -f "$1" "$2" 9<>"$base/alive" &
+	"$FLEECEFS" -f "${@:3}" "$1" "$2" 9<>"$base/alive" &
 	pid=$!
 	await mountpoint -q "$2" || fail "cannot mount $1"
 	stat "$2" >/dev/null

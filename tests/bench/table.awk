@@ -17,6 +17,7 @@ BEGIN {
 	compare("snapshot cp, half diverged", "fleecefs", "forwarder", 0.6)
 	compare("snapshot cp, oldest", "hundred", "one", 0.9)
 	compare("snapshot 4k random read, depth 16", "fleecefs", "forwarder", 0.92)
+	compare("write beside cp, of that alone", "fleecefs", "forwarder", 1)
 	bound("mkdir under 16 writers, median", "fleecefs", 3)
 	bound("mkdir under 16 writers, 99 %", "fleecefs", 15)
 	bound("mkdir, the 100th snapshot, median", "fleecefs", 3)
@@ -26,11 +27,13 @@ BEGIN {
 	compare("worst 4k write, a mkdir each second", "fleecefs", "forwarder", 3)
 	most[n] = 1
 	bound("rmdir", "fleecefs", 10)
-	bound("merge", "fleecefs", 0)
+	compare("merge", "fleecefs", "cp", 0.5)
 	bound("mount, 1 TiB, 10 snapshots", "fleecefs", 1000)
 	bound("memory then", "fleecefs", 32768)
 	bound("store bytes for each byte of first write, allocated", "fleecefs", 1.3)
 	bound("store bytes for each byte of first write, written", "fleecefs", 1.3)
+	compare("power: first write", "fleecefs", "fdatasync", 0.77)
+	bound("power: first write, depth 16", "fleecefs", 0)
 }
 
 function compare(work, a, b, goal) {

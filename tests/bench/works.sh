@@ -5,7 +5,7 @@
 # are compared by table.awk.
 
 works=(live saved first_4k first_1m chain_100 copy copy_half copy_oldest random_read
-	write_beside_copy mkdir worst_write rmdir mount space)
+	write_beside_copy mkdir worst_write rmdir mount space power)
 
 work_live () {
 	steady live source plain $$
@@ -133,6 +133,8 @@ beside () { # TARGET FILE PID COPIED
 	fio_run 'write beside cp' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
 	kill "$copier"
 	wait "$copier" 2>/dev/null
+	record 'write beside cp, of that alone' "$1" "$(tail -n 2 "$csv" | awk -F, '
+		{ rate[NR] = $(NF - 2) } END { printf "%.0f", 100 * rate[2] / rate[1] }')" %
 }
 
 # mkdir under 16 writers: milliseconds that mkdir(2) takes. Starting mkdir(1) each time would be
@@ -204,15 +206,20 @@ worst () { # TARGET FILE
 	record 'worst 4k write, a mkdir each second' "$1" "$figure" us
 }
 
+# Both snapshots have all blocks of their own, but the older one only the first half, so that the merge
+# has the other half to move.
 work_rmdir () {
 	local time
 
-	mkdir mnt/older mnt/newer
+	mkdir mnt/older
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size=$((size / 2))
+	mkdir mnt/newer
 	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
+	cold_copy merge cp mnt/newer/image
 	time=$({ time rmdir mnt/newer; } 2>&1)
 	record 'rmdir' fleecefs "$(to_ms "$time")" ms
 	time=$({ time await one_layer; } 2>&1)
-	record 'merge' fleecefs "$(megabytes_per_second "$size" "$time")" MB/s
+	record merge fleecefs "$(megabytes_per_second $((size / 2)) "$time")" MB/s
 	rmdir mnt/older
 }
 
@@ -241,6 +248,28 @@ work_mount () {
 	record 'memory then' fleecefs "$(awk '/VmHWM/ { print $2 }' "/proc/$pid/status")" KiB
 	stop_fleecefs huge-mnt "$pid"
 	rm -rf huge huge.fleece
+}
+
+# durability=power on the disk of the output directory: a first write beside a write and fdatasync(2)
+# there.
+work_power () {
+	local disk first=(--rw=randwrite --bs=4k --size=256m --norandommap=0 --runtime="$seconds"
+		--time_based)
+
+	disk=$(mktemp -d "$output/power.XXXXXX") || fail "no directory in $output"
+	[ "$(stat -f -c %T "$disk")" != tmpfs ] || return
+	dd if=plain of="$disk/plain" bs=1M count=256 status=none
+	dd if=plain of="$disk/image" bs=1M count=256 conv=fsync status=none
+	fio_run 'power: first write' fdatasync "$disk/plain" $$ "${first[@]}" --fdatasync=1 --direct=0
+	start_fleecefs "$disk/image" "$disk/mnt" -o durability=power
+	mkdir "$disk/mnt/one"
+	fio_run 'power: first write' fleecefs "$disk/mnt/.live/image" "$pid" "${first[@]}"
+	rmdir "$disk/mnt/one"
+	mkdir "$disk/mnt/sixteen"
+	fio_run 'power: first write, depth 16' fleecefs "$disk/mnt/.live/image" "$pid" "${first[@]}" \
+		--numjobs=16 --size=16m --offset_increment=16m
+	stop_fleecefs "$disk/mnt" "$pid"
+	rm -rf "$disk"
 }
 
 # What 4k first writes cost in the store.
