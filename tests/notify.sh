@@ -49,7 +49,7 @@ for name in "$base/socket" "@fleecefs-test-$$"; do
 	await heard listening || fail "no socket $name"
 	# What fails and what goes into the background says nothing; a datagram that was sent is there.
 	export NOTIFY_SOCKET=$name
-	expect_error 1 'cannot open the image' "$FLEECEFS" -f missing.img m
+	expect_error 1 'there is no image' "$FLEECEFS" -f missing.img m
 	mount_fleecefs a.img m
 	unmount m
 	FLEECEFS_TEST=$base "$FLEECEFS" -f a.img m &

@@ -68,11 +68,11 @@ rmdir m/2
 event "merge_start $number $removed [01]"
 event "merge_done $number $removed [01] 0"
 
-# Each closing comes to an end before the next, and is followed by an opening; but for what was
-# under way when the watching began or ended.
+# Each closing comes to an end before the next, and is followed by an opening; but for what came
+# before all of them were watched, and what was under way when the watching ended.
 kill -INT "$tracer"
 wait "$tracer"
-sort -n events | sed -n 's/.* barrier_/barrier_/p' | sed -n '/close$/,$p' | paste -d ' ' - - - |
+sort -n events | sed -n 's/.* barrier_/barrier_/p' | sed '1,/open$/d' | paste -d ' ' - - - |
 	sed '$d' | sort -u >order
 [ "$(cat order)" = 'barrier_close barrier_closed barrier_open' ] || fail "barriers: $(cat order)"
 unmount m
