@@ -5,7 +5,7 @@
 # reflink copy, one after the other in each round, so that what else the machine does hits all
 # alike. What is measured and what it says: tests/bench/README.
 #
-#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--output DIRECTORY]
+#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--seconds N] [--output DIRECTORY]
 #
 # Writes DIRECTORY/bench.csv as it goes, then bench.txt (also printed) and bench.svg.
 
@@ -35,6 +35,7 @@ while [ $# -gt 0 ]; do
 		size=$((256 << 20)) ;;
 	--only) only=${2?} && shift ;;
 	--rounds) rounds=${2?} && shift ;;
+	--seconds) seconds=${2?} && shift ;;
 	--output) output=${2?} && shift ;;
 	*) usage ;;
 	esac

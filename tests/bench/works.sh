@@ -87,19 +87,27 @@ work_copy_half () {
 	rmdir mnt/half
 }
 
+# The same blocks have diverged both times: since one snapshot, or a hundredth of them since each.
 work_copy_oldest () {
 	local i
 
-	mkdir mnt/one
-	cold_copy 'snapshot cp, oldest' one mnt/one/image
-	rmdir mnt/one
+	mkdir mnt/c0
+	for ((i = 0; i < 100; i++)); do
+		diverge "$i"
+	done
+	cold_copy 'snapshot cp, oldest' one mnt/c0/image
+	rmdir mnt/c0
 	for ((i = 0; i < 100; i++)); do
 		mkdir "mnt/c$i"
-		fio_run - - mnt/.live/image "$fleecefs_pid" --rw=randwrite --bs=4k --number_ios=64 \
-			--size="$size"
+		diverge "$i"
 	done
 	cold_copy 'snapshot cp, oldest' hundred mnt/c0/image
 	rmdir mnt/c*
+}
+
+diverge () { # SEED
+	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=randwrite --bs=4k --number_ios=64 \
+		--size="$size" --randseed="$1" --randrepeat=1
 }
 
 work_random_read () {
@@ -216,11 +224,14 @@ work_rmdir () {
 	mkdir mnt/newer
 	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
 	cold_copy merge cp mnt/newer/image
+	dd if=mnt/newer/image iflag=nocache count=0 status=none
 	time=$({ time rmdir mnt/newer; } 2>&1)
 	record 'rmdir' fleecefs "$(to_ms "$time")" ms
 	time=$({ time await one_layer; } 2>&1)
 	record merge fleecefs "$(megabytes_per_second $((size / 2)) "$time")" MB/s
-	rmdir mnt/older
+	cat mnt/older/image >/dev/null
+	time=$({ time rmdir mnt/older; } 2>&1)
+	record 'rmdir, of what is in the page cache' fleecefs "$(to_ms "$time")" ms
 }
 
 one_layer () {
