@@ -323,7 +323,10 @@ mount_end (Mount *mount, bool by_signal, int64_t after)
   while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
     continue;
   if (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL && after >= 0)
-    return true;
+    {
+      kill_all (0); /* what it left behind: the process that unmounts */
+      return true;
+    }
   if (status != 0)
     fail (mount, "end", status);
   mount->usual_end = (mount->usual_end + g_get_monotonic_time () - begin) / 2;

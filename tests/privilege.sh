@@ -8,6 +8,8 @@
 set -u
 # shellcheck source=lib.sh source-path=SCRIPTDIR
 . "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
+# shellcheck source=tests/lib-data.sh
+. "$top_srcdir/tests/lib-data.sh"
 setup
 
 mkdir m
@@ -109,6 +111,11 @@ denied 'Invalid argument' mkdir m/..a
 
 # ---- the end ----
 
+# Its word is sent right after the device is closed; then it waits.
+is_disconnected () {
+	[ -z "$(find "/proc/$pid/fd" -lname /dev/fuse)" ] && grep -q do_wait "/proc/$pid/wchan"
+}
+
 other=$(unmounter)
 kill -TERM "$other" "$pid"
 await_daemon m
@@ -125,6 +132,22 @@ await_daemon m
 await_exit "$PATIENCE" "$other" || fail 'kill -9: the process that unmounts is left'
 [ -n "$(mounts_here)" ] || fail 'kill -9: unmounted'
 umount_any m
+
+# Killed after it has told that process to unmount, which has not come to it: a new mount stays.
+mount_fleecefs -o store=s a.img m
+pid=$(daemon_pid m)
+other=$(unmounter)
+kill -STOP "$other"
+kill -TERM "$pid"
+await is_disconnected || fail 'the daemon does not end'
+kill -9 "$pid"
+await_exit "$PATIENCE" "$pid"
+umount_any m
+mount_fleecefs -o store=s a.img m
+kill -CONT "$other" 2>/dev/null
+await_exit "$PATIENCE" "$other" || fail 'the old process that unmounts is left'
+mountpoint -q m || fail 'a process of a killed daemon unmounts what is not its own'
+unmount m
 
 # Without standard streams an image does not become one of them.
 mount_fleecefs -o store=s a.img m <&- >&- 2>&-

@@ -97,6 +97,9 @@ work_on (int socket, const Overmount *overmount, void (*unmount) (void *data), v
   if (geteuid () == 0)
     privilege_drop_but (PRIVILEGE (CAP_SYS_ADMIN)
                         | (overmount != NULL ? PRIVILEGE (CAP_DAC_READ_SEARCH) : 0));
+  /* When the daemon is killed after its word, what is mounted there by then may be another's. A
+   * change of capabilities would clear it. */
+  prctl (PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (overmount != NULL)
     cover (&work);
   if (await_word (&work))

@@ -6,9 +6,10 @@
  * second, small process, forked before the daemon drops what it has. It is called
  * fleecefs-umount, holds no descriptor but a socket and standard error, hears of no request, and
  * can be told one thing: to unmount this mountpoint. With -o overmount it first mounts over the
- * images, and undoes that in time (overmount.h). It ends with the daemon, however that ends; it
- * unmounts only when told to, so what a killed daemon leaves is the same as ever. Stop signals it
- * ignores: a service manager sends them to both. */
+ * images, and undoes that in time (overmount.h). It ends with the daemon, however that ends, and
+ * when that is killed also in the middle of its work: it must not unmount what is mounted there
+ * next. It unmounts only when told to, so what a killed daemon leaves is the same as ever. Stop
+ * signals it ignores: a service manager sends them to both. */
 #pragma once
 
 #include "fs/overmount.h"
