@@ -232,7 +232,9 @@ session_serve (Session *session, GError **error)
 {
   int result = fuse_compat_loop (session->fuse, session->verbs.threads);
 
-  if (result >= 0) /* unmounted, or the number of a signal */
+  /* Unmounted, or the number of a signal. Of a connection that was ended while a request was on its
+   * way the kernel may say that it was aborted. */
+  if (result >= 0 || result == -ECONNABORTED)
     return true;
   return fail_errno (error, -result, "the connection to the kernel failed");
 }
