@@ -5,6 +5,7 @@
  * That a thread is held at a pause point is seen by what it has not done yet, not
  * by waiting for a while. QEMU is qemu-io: it has an image open as long as its
  * standard input is, and its prompt says when. */
+#include "base/crc64.h"
 #include "base/fail.h"
 #include "base/image-lock.h"
 #include "base/io.h"
@@ -274,6 +275,23 @@ START_TEST (test_divisions)
                      MIN (divisions[_i].n, divisions[_i].unit));
   ck_assert_uint_eq (units_max (divisions[_i].n, divisions[_i].unit),
                      MAX (divisions[_i].n, divisions[_i].unit));
+}
+END_TEST
+
+/* --- crc64 --- */
+
+/* Lengths around a step of eight bytes, in one piece and in two. */
+START_TEST (test_crc64)
+{
+  const char *digits = "123456789";
+  uint8_t bytes[40];
+
+  ck_assert_uint_eq (crc64 (0, digits, 9), UINT64_C (0x995dc9bbdf1939fa)); /* the check of xz */
+  ck_assert_uint_eq (crc64 (0, digits, 0), 0);
+  test_fill (bytes, sizeof bytes, 1, 0);
+  for (size_t i = 0; i <= sizeof bytes; i++)
+    ck_assert_uint_eq (crc64 (crc64 (0, bytes, i), bytes + i, sizeof bytes - i),
+                       crc64 (0, bytes, sizeof bytes));
 }
 END_TEST
 
@@ -754,6 +772,7 @@ base_suite (void)
   tcase_add_loop_test (units, test_divisions, 0, G_N_ELEMENTS (divisions));
   tcase_add_loop_test (names_case, test_name, 0, G_N_ELEMENTS (names));
   tcase_add_loop_test (names_case, test_name_length, NAME_MAX_BYTES - 1, NAME_MAX_BYTES + 2);
+  tcase_add_test (memory, test_crc64);
   tcase_add_loop_test (memory, test_zero_short, 0, 16);
   tcase_add_loop_test (memory, test_zero_block, 0, G_N_ELEMENTS (blocks));
   tcase_add_test (memory, test_scratch);

@@ -7,6 +7,7 @@
  * same ones again (of tests with several threads: if the threads happen to run the same way);
  * POWER_DEEP=N looks closer at one in N states. */
 #include "base/units.h"
+#include "overlay/qcow2-journal.h"
 #include "power-bed.h"
 #include "test-util.h"
 
@@ -159,6 +160,38 @@ START_TEST (merge_up)
 }
 END_TEST
 
+/* What goes up takes the place of some that was saved there by one write with others. */
+START_TEST (overwriting_merge)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 0, 96 * KIB);
+  bed_mkdir (bed, "c");
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  crash ("overwriting merge", &thorough);
+}
+END_TEST
+
+/* A journal that one write fills, of which all entries are younger than the last sync when the next
+ * write makes it begin anew. */
+START_TEST (full_journal)
+{
+  qcow2_journal_records = 9;
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, MIB);
+  bed_write (bed, 0, MIB, 4 * KIB);
+  bed_write (bed, 0, MIB + 256 * KIB, 4 * KIB);
+  crash ("full journal", &thorough);
+  qcow2_journal_records = QCOW2_JOURNAL_RECORDS;
+}
+END_TEST
+
 START_TEST (sizes)
 {
   bed = bed_new (&medium);
@@ -251,7 +284,7 @@ START_TEST (second_writer)
   bed_open (bed, true);
   bed_mkdir (bed, "a");
   bed_write (bed, 0, 0, 512);
-  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 2, overwrite, NULL);
+  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, overwrite, NULL);
   bed_write (bed, 0, 10 * KIB, 512);
   ck_assert (power_log_join (bed->log));
   crash ("second writer", &thorough);
@@ -471,6 +504,8 @@ suite (void)
   add (suite, "small-merge", small_merge, 2);
   add (suite, "merge-down", merge_down, 1);
   add (suite, "merge-up", merge_up, 1);
+  add (suite, "overwriting-merge", overwriting_merge, 1);
+  add (suite, "full-journal", full_journal, 1);
   add (suite, "sizes", sizes, 1);
   add (suite, "writers", writers, 1);
   add (suite, "shared-sync", shared_sync, 1);

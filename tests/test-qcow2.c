@@ -101,17 +101,22 @@ START_TEST (test_header_round_trip)
   uint8_t area[QCOW2_HEADER_AREA], again[QCOW2_HEADER_AREA];
   Qcow2Header header = make_header (123456789, 65536), out;
 
-  for (unsigned bits = 0; bits < 4; bits++)
+  for (unsigned bits = 0; bits < 8; bits++)
     {
+      if ((bits & 5) == 4)
+        continue; /* a journal of a clean image */
       header.dirty = bits & 1;
       header.broken = (bits & 2) != 0;
+      header.journaled = (bits & 4) != 0;
       ck_assert (qcow2_header_set_backing (&header, name, backings[_i].format));
       qcow2_header_encode (&header, area);
       ck_assert_msg (qcow2_header_decode (area, "o", &out, &error), "%s",
                      error != NULL ? error->message : "");
-      ck_assert_uint_eq (area[79], 0x10 | bits); /* extended L2; corrupt is bit 1, dirty bit 0 */
+      ck_assert_uint_eq (area[72], bits & 4 ? 0x80 : 0); /* ours: QEMU does not know it */
+      ck_assert_uint_eq (area[79], 0x10 | (bits & 3)); /* extended L2; corrupt, bit 1; dirty, bit 0 */
       ck_assert_uint_eq (out.dirty, bits & 1);
-      ck_assert_uint_eq (out.broken, bits >> 1);
+      ck_assert_uint_eq (out.broken, bits >> 1 & 1);
+      ck_assert_uint_eq (out.journaled, bits >> 2);
       ck_assert_str_eq (out.backing_name, name);
       ck_assert_str_eq (out.backing_format, backings[_i].format);
       ck_assert_uint_eq (out.size, 123456789 / 512 * 512 + 512);
@@ -175,7 +180,8 @@ static const struct
   { "external data file", 72, 8, 0x15 },
   { "compression type bit", 72, 8, 0x19 },
   { "unknown incompatible bit", 72, 8, 0x31 },
-  { "unknown high incompatible bit", 72, 8, COPIED | 0x11 },
+  { "unknown high incompatible bit", 72, 8, COPIED >> 1 | 0x11 },
+  { "a journal of a clean image", 72, 8, COPIED | 0x10 },
   { "no lazy refcounts", 80, 8, 0 },
   { "unknown compatible bit", 80, 8, 3 },
   { "bitmaps", 88, 8, 1 },
@@ -319,6 +325,7 @@ END_TEST
 
 static Qcow2Header map_header;
 static int map_fd = -1;
+static GroupSync map_sync; /* of nobody who is durable */
 
 /* A map of 16 GiB in granules of 4k: 16 L2 tables; the first free cluster is 4. */
 /* The map of the image as one that was closed: its tables are read when they are needed. */
@@ -328,7 +335,7 @@ load_map (const char *path, GError **error)
   Qcow2Header closed = map_header;
 
   closed.dirty = false;
-  return qcow2_map_load (map_fd, &closed, path, error);
+  return qcow2_map_load (map_fd, &closed, &map_sync, path, error);
 }
 
 static Qcow2Map *
@@ -339,7 +346,7 @@ make_map (void)
   ck_assert_int_ge (map_fd, 0);
   ck_assert_uint_eq (qcow2_first_free (&map_header), 4);
   ck_assert_int_eq (ftruncate (map_fd, 4 * 0x20000), 0);
-  return qcow2_map_new (map_fd, &map_header);
+  return qcow2_map_new (map_fd, &map_header, &map_sync);
 }
 
 static void
@@ -716,7 +723,7 @@ START_TEST (test_overlap_dirty)
   g_autoptr (GError) error = NULL;
 
   make_overlap (overlaps[_i].at, overlaps[_i].entry);
-  ck_assert_ptr_null (qcow2_map_load (map_fd, &map_header, "dir/o.qcow2", &error));
+  ck_assert_ptr_null (qcow2_map_load (map_fd, &map_header, &map_sync, "dir/o.qcow2", &error));
   ck_assert_str_eq (error->message, "overlay 'dir/o.qcow2' is damaged: bad L2 table");
   close (map_fd);
 }
@@ -764,7 +771,7 @@ START_TEST (test_length)
         test_skip ("a file that long", g_strerror (errno));
       else
         {
-          map = dirty ? qcow2_map_load (map_fd, &map_header, "o", &error) : load_map ("o", &error);
+          map = dirty ? qcow2_map_load (map_fd, &map_header, &map_sync, "o", &error) : load_map ("o", &error);
           ck_assert ((map != NULL) == (dirty ? lengths[_i].dirty : lengths[_i].clean));
           if (map == NULL)
             ck_assert_str_eq (error->message, "overlay 'o' is damaged: the file is too long");

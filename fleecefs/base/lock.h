@@ -20,6 +20,8 @@
  *     note (disk-private.h) the note at a source              an extended attribute
  *     jobs (deadline.c)     the queue of jobs                 no
  *     job (deadline.c)      the end of one job                no
+ *     journal               the records of an overlay's       a sync when it is full; only
+ *       (qcow2-journal.h)     journal that are taken          durable copies need it
  *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
  *
  * A chain swap takes all stripe.locks of a disk, in index order; nothing else

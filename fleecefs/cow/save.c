@@ -42,22 +42,21 @@ is_saved_and_quiet (const Save *save)
   return granule_set_is_empty (&set) && atomic_load (&save->stripe->n_reads) == 0;
 }
 
-/* Step 3. A durable overlay is on disk with bytes and entries before the guest's write is issued,
- * and with bytes before entries. */
+/* Step 3. Bytes and entries of a durable overlay are on disk before the guest's write is issued. */
 static int
 copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, LayerFault *out_fault)
 {
   const Geometry *geometry = &save->disk->geometry;
   Overlay *to = save->chain->layers[save->chain->receiver]->overlay;
   uint64_t size = save->chain->layers[save->chain->wanted]->size;
+  uint64_t cluster = save->region * geometry->clusters_per_region;
   GranuleSet data = *claimed;
   Stripe *stripe = save->stripe;
   int r;
 
   PAUSE_POINT ("writer:claimed");
   *out_fault = LAYER_WRITE_FAILED;
-  r = overlay_prepare (to, save->region * geometry->clusters_per_region,
-                       geometry->clusters_per_region, true);
+  r = overlay_prepare (to, cluster, geometry->clusters_per_region, true);
   if (r == 0)
     r = copy_granules (save->disk, stripe, to, size, save->region, claimed, out_zero, out_fault);
   if (r < 0)
@@ -66,12 +65,12 @@ copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, La
 
   granule_set_subtract (&data, out_zero);
   *out_fault = LAYER_WRITE_FAILED;
-  r = granule_set_is_empty (&data) ? 0 : overlay_settle (to);
-  if (r == 0)
-    r = copy_record (save->disk, stripe, to, save->region, &data, out_zero);
+  r = overlay_journal (to, cluster, geometry->clusters_per_region, data.words, out_zero->words);
+  if (r < 0)
+    return r;
+  r = copy_record (save->disk, stripe, to, save->region, &data, out_zero);
+  overlay_journal_done (to);
   PAUSE_POINT ("writer:recorded");
-  if (r == 0)
-    r = overlay_settle (to);
   if (r == 0)
     copy_publish (save->disk, stripe, to, save->region, &data, out_zero);
   return r;

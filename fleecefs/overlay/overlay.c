@@ -5,6 +5,7 @@
 #include "base/image-lock.h"
 #include "base/io.h"
 #include "base/lock.h"
+#include "base/pause.h"
 #include "base/units.h"
 #include "overlay/group-sync.h"
 
@@ -91,11 +92,18 @@ write_header (Overlay *overlay) LOCK_REQUIRES (&overlay->header_lock)
 static int
 mark (Overlay *overlay, bool dirty)
 {
-  int r;
+  bool journaled = dirty && overlay->durable;
+  int r = 0;
 
   lock_acquire (&overlay->header_lock);
-  overlay->header.dirty = dirty;
-  r = write_header (overlay);
+  if (journaled && !overlay->header.journaled) /* else others may have written to it */
+    r = qcow2_map_begin_journal (overlay->map);
+  if (r == 0)
+    {
+      overlay->header.dirty = dirty;
+      overlay->header.journaled = journaled;
+      r = write_header (overlay);
+    }
   if (r == 0 && dirty)
     r = overlay_settle (overlay); /* no entry may get there before it */
   if (r == 0)
@@ -151,7 +159,7 @@ overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
       unlinkat (dir_fd, name, 0);
       return NULL;
     }
-  overlay->map = qcow2_map_new (fd, &overlay->header);
+  overlay->map = qcow2_map_new (fd, &overlay->header, &overlay->sync);
   r = qcow2_map_make_first_room (overlay->map);
   if (r < 0)
     {
@@ -189,12 +197,25 @@ check_shape (const Overlay *overlay, uint64_t size, GError **error)
   return true;
 }
 
+/* The tables have all that the journal had. */
+static int
+end_journal (Overlay *overlay)
+{
+  int r;
+
+  lock_acquire (&overlay->header_lock);
+  overlay->header.journaled = false;
+  r = write_header (overlay);
+  lock_release (&overlay->header_lock);
+  return r == 0 ? overlay_sync (overlay) : r;
+}
+
 Overlay *
 overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GError **error)
 {
   g_autoptr (Overlay) overlay = NULL;
   Qcow2Header header;
-  int fd = openat (dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  int fd = openat (dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), r;
 
   if (fd < 0)
     {
@@ -209,8 +230,16 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
   overlay = overlay_new (fd, name, &header, granule);
   if (!check_shape (overlay, size, error) || !image_lock_own (fd, name, error))
     return NULL;
-  overlay->map = qcow2_map_load (fd, &header, name, error);
-  return overlay->map == NULL ? NULL : g_steal_pointer (&overlay);
+  overlay->map = qcow2_map_load (fd, &header, &overlay->sync, name, error);
+  if (overlay->map == NULL)
+    return NULL;
+  r = header.journaled ? end_journal (overlay) : 0;
+  if (r < 0)
+    {
+      fail_errno (error, -r, "cannot write overlay '%s'", name);
+      return NULL;
+    }
+  return g_steal_pointer (&overlay);
 }
 
 /* The tables and refcounts are on disk before the header says that they can be trusted. */
@@ -298,8 +327,8 @@ int
 overlay_make_durable (Overlay *overlay)
 {
   overlay->durable = true;
-  qcow2_map_make_durable (overlay->map, &overlay->sync);
-  return group_sync (&overlay->sync);
+  qcow2_map_make_durable (overlay->map);
+  return overlay->dirty ? mark (overlay, true) : overlay_sync (overlay);
 }
 
 int
@@ -329,6 +358,7 @@ overlay_prepare (Overlay *overlay, uint64_t cluster, uint64_t n_clusters, bool c
     {
       int r = qcow2_map_load_all (overlay->map);
 
+      PAUSE_POINT ("overlay:clean");
       if (r == 0)
         r = mark (overlay, true);
       if (r < 0)
@@ -412,6 +442,20 @@ overlay_write (Overlay *overlay, uint64_t granule, uint64_t n, const void *buffe
       n -= n_here;
     }
   return 0;
+}
+
+int
+overlay_journal (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                 const uint32_t *zero)
+{
+  return overlay->durable ? qcow2_map_journal (overlay->map, cluster, n_clusters, data, zero) : 0;
+}
+
+void
+overlay_journal_done (Overlay *overlay)
+{
+  if (overlay->durable)
+    qcow2_map_journal_done (overlay->map);
 }
 
 int

@@ -7,15 +7,18 @@
  *     overlay_prepare (create)       tables exist; may block
  *     [stripe.meta] overlay_reserve  a place for each cluster with data
  *     overlay_write                  the bytes, no lock held
- *     overlay_settle                 durable: they are on disk; may block
+ *     overlay_journal                durable: bytes and entries are on disk; may block
  *     [stripe.meta] overlay_record   the entries, in the file
- *     overlay_settle                 durable: they are on disk; may block
+ *     overlay_journal_done           durable
  *     [stripe.lock] overlay_publish  the entries, for lookups
  *
  * After a kill between any two of them the file is a valid image that has the
- * granule or has it not. Of a durable overlay that is true after a loss of power too, for
- * no entry is written before what it points to is on disk. Between opening for change and
- * overlay_close() the dirty bit is set: refcounts are not kept, QEMU would repair them.
+ * granule or has it not. Of a durable overlay that is true after a loss of power too, once it was
+ * opened here: no entry is written before what it points to is on disk, and what the tables lack
+ * then stands in a journal (qcow2-journal.h). Who moves granules from one overlay to another
+ * does so without the journal, with an overlay_settle() before the entries and one at the end.
+ * Between opening for change and overlay_close() the dirty bit is set: refcounts are not kept, QEMU
+ * would repair them.
  *
  * I/O functions return 0 or -errno.
  */
@@ -93,6 +96,11 @@ void overlay_reserve (Overlay *overlay, uint64_t cluster, uint64_t n_clusters);
 uint64_t overlay_place (Overlay *overlay, uint64_t granule, uint64_t n, uint64_t *out_n);
 /* Writes whole granules to their reserved places. */
 int overlay_write (Overlay *overlay, uint64_t granule, uint64_t n, const void *buffer);
+/* See qcow2_map_journal(), for a durable overlay; nothing for others. */
+int overlay_journal (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                     const uint32_t *zero);
+/* See qcow2_journal_done(); the same. */
+void overlay_journal_done (Overlay *overlay);
 /* See qcow2_map_record(). */
 int overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                     const uint32_t *zero);

@@ -38,11 +38,14 @@ enum
 #define INCOMPATIBLE_DIRTY (UINT64_C (1) << 0)
 #define INCOMPATIBLE_CORRUPT (UINT64_C (1) << 1)
 #define INCOMPATIBLE_EXTENDED_L2 (UINT64_C (1) << 4)
+#define JOURNAL_BIT 63 /* ours: not in the format */
+#define INCOMPATIBLE_JOURNAL (UINT64_C (1) << JOURNAL_BIT)
 #define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
 #define REFCOUNT_ORDER 4
 #define EXTENSION_BACKING_FORMAT UINT32_C (0xe2792aca)
 #define EXTENSION_FEATURE_NAMES UINT32_C (0x6803f857)
 #define EXTENSION_END 0
+#define FEATURE_NAME 46
 #define CLUSTER_BITS_MIN 17               /* granule 4k */
 #define CLUSTER_BITS_MAX 21               /* granule 64k */
 #define L1_SIZE_MAX (UINT32_C (32) << 17) /* 32 MiB of entries: what QEMU opens */
@@ -83,6 +86,20 @@ qcow2_header_set_backing (Qcow2Header *header, const char *name, const char *for
                 < sizeof header->backing_format;
 }
 
+/* The table of feature names, in which QEMU looks up what it does not know, for its message. */
+static uint8_t *
+encode_feature_names (uint8_t *at)
+{
+  static const char name[FEATURE_NAME] = "fleecefs's journal: mount it with that first";
+
+  be_store32 (at, EXTENSION_FEATURE_NAMES);
+  be_store32 (at + 4, 2 + sizeof name);
+  at[8] = 0; /* incompatible */
+  at[9] = JOURNAL_BIT;
+  memcpy (at + 10, name, sizeof name);
+  return at + 8 + 2 + sizeof name;
+}
+
 void
 qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER_AREA])
 {
@@ -101,7 +118,8 @@ qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER
   be_store32 (area + AT_REFCOUNT_TABLE_CLUSTERS, header->refcount_table_clusters);
   be_store64 (area + AT_INCOMPATIBLE, INCOMPATIBLE_EXTENDED_L2
                                           | (header->dirty ? INCOMPATIBLE_DIRTY : 0)
-                                          | (header->broken ? INCOMPATIBLE_CORRUPT : 0));
+                                          | (header->broken ? INCOMPATIBLE_CORRUPT : 0)
+                                          | (header->journaled ? INCOMPATIBLE_JOURNAL : 0));
   be_store64 (area + AT_COMPATIBLE, COMPATIBLE_LAZY_REFCOUNTS);
   be_store32 (area + AT_REFCOUNT_ORDER, REFCOUNT_ORDER);
   be_store32 (area + AT_HEADER_LENGTH, HEADER_LENGTH);
@@ -110,6 +128,8 @@ qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER
   be_store32 (at + 4, (uint32_t) format_length);
   memcpy (at + 8, header->backing_format, format_length);
   at += 8 + units_round_up (format_length, 8);
+  if (header->journaled)
+    at = encode_feature_names (at);
   be_store32 (at, EXTENSION_END);
   at += 8;
 
@@ -185,7 +205,9 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
 
   if (be_load32 (area + AT_MAGIC) != MAGIC || be_load32 (area + AT_VERSION) != VERSION)
     return damaged (path, "not a qcow2 version 3 image", error);
-  if ((incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT)) != INCOMPATIBLE_EXTENDED_L2)
+  if ((incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT | INCOMPATIBLE_JOURNAL))
+          != INCOMPATIBLE_EXTENDED_L2
+      || (incompatible & (INCOMPATIBLE_DIRTY | INCOMPATIBLE_JOURNAL)) == INCOMPATIBLE_JOURNAL)
     return damaged (path, "unknown or missing features", error);
   if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
     return damaged (path, "bad cluster size", error);
@@ -210,5 +232,6 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
   *out = expected;
   out->dirty = (incompatible & INCOMPATIBLE_DIRTY) != 0;
   out->broken = (incompatible & INCOMPATIBLE_CORRUPT) != 0;
+  out->journaled = (incompatible & INCOMPATIBLE_JOURNAL) != 0;
   return decode_backing (area, path, out, error);
 }

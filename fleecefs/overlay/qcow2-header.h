@@ -8,7 +8,7 @@
  *
  * The layout of an overlay, in clusters:
  *
- *     0                     header
+ *     0                     header, and at 64 KiB the journal (qcow2-journal.h)
  *     1 ...                 refcount table (large enough for ever)
  *     then                  refcount block 0
  *     then                  L1 table (large enough for the virtual size)
@@ -37,8 +37,9 @@ typedef struct
   uint64_t l1_offset;
   uint64_t refcount_table_offset;
   uint32_t refcount_table_clusters;
-  bool dirty;  /* refcounts are not valid: the image was not closed */
-  bool broken; /* the format's "corrupt" bit: its snapshot lacks old blocks */
+  bool dirty;     /* refcounts are not valid: the image was not closed */
+  bool broken;    /* the format's "corrupt" bit: its snapshot lacks old blocks */
+  bool journaled; /* the tables may lack what the journal has; QEMU refuses such an image */
   char backing_name[QCOW2_BACKING_NAME_MAX + 1];
   char backing_format[16];
 } Qcow2Header;

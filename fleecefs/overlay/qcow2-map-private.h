@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of a map share: qcow2-map.c (lookups and changes), qcow2-tables.c
- * (tables between file and memory) and qcow2-used.c (what stands where in the file). */
+ * (tables between file and memory), qcow2-used.c (what stands where in the file) and qcow2-replay.c
+ * (from the journal to the tables). */
 #pragma once
 
 #include "base/lock.h"
@@ -35,8 +36,11 @@ struct _Qcow2Map
   int fd;
   Qcow2Header header;
   uint64_t n_entries; /* of a table */
-  GroupSync *sync;    /* NULL: not durable */
+  GroupSync *sync;
+  bool durable;       /* once other threads use it */
   uint64_t n_loaded;  /* clusters of the file when it was loaded; 0 for a new image */
+
+  Qcow2Journal journal; /* of a durable image */
 
   Lock tables_lock;              /* loading and creating tables, making room */
   uint8_t *used;                 /* bit i: something stands in cluster i, which is below n_loaded */
@@ -45,6 +49,9 @@ struct _Qcow2Map
   GArray *leaks; /* uint64_t; clusters that nothing refers to. Changed at load and at the end */
   Qcow2Table tables[];
 };
+
+/* The entry of a cluster, or NULL when its table is not in memory. */
+Qcow2Entry *qcow2_entry (Qcow2Map *map, uint64_t cluster);
 
 /* Up to want clusters at the end of the file, all of them adjacent; the places of
  * refcount blocks are passed over. Returns the first, and the number in *out_n. */
@@ -79,6 +86,10 @@ bool qcow2_use (Qcow2Map *map, uint64_t offset);
 /* Adds to the leaks the clusters of the file as it was loaded that nothing refers to. All tables
  * have been read. */
 void qcow2_note_unused (Qcow2Map *map);
+
+/* Of an image that is being loaded, with all its tables: these get what only the journal has. On
+ * return 0 they are on disk. -errno; -EUCLEAN: the journal is damaged. */
+int qcow2_replay (Qcow2Map *map);
 
 /* For an image that was not closed: finds the clusters that were taken and never recorded. Reads
  * all tables. */

@@ -16,12 +16,15 @@
 #define ROOM_STEP 4096
 
 Qcow2Map *
-qcow2_map_new (int fd, const Qcow2Header *header)
+qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync)
 {
   Qcow2Map *map = g_malloc0 (sizeof *map + header->l1_size * sizeof map->tables[0]);
 
   map->fd = fd;
   map->header = *header;
+  map->sync = sync;
+  qcow2_journal_init (&map->journal, fd, qcow2_cluster_size (header) / QCOW2_GRANULES_PER_CLUSTER,
+                      sync);
   map->n_entries = qcow2_l2_entries (header);
   map->next_cluster = qcow2_first_free (header);
   map->leaks = g_array_new (false, false, sizeof (uint64_t));
@@ -30,9 +33,15 @@ qcow2_map_new (int fd, const Qcow2Header *header)
 }
 
 void
-qcow2_map_make_durable (Qcow2Map *map, GroupSync *sync)
+qcow2_map_make_durable (Qcow2Map *map)
 {
-  map->sync = sync;
+  map->durable = true;
+}
+
+int
+qcow2_map_begin_journal (Qcow2Map *map)
+{
+  return qcow2_journal_begin (&map->journal);
 }
 
 void
@@ -41,6 +50,7 @@ qcow2_map_free (Qcow2Map *map)
   for (uint32_t i = 0; i < map->header.l1_size; i++)
     qcow2_free_entries (map, map->tables[i].entries);
   lock_clear (&map->tables_lock);
+  qcow2_journal_clear (&map->journal);
   g_array_unref (map->leaks);
   g_free (map->used);
   g_free (map);
@@ -90,8 +100,8 @@ qcow2_map_prepared (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters)
   return true;
 }
 
-static Qcow2Entry *
-entry_of (Qcow2Map *map, uint64_t cluster)
+Qcow2Entry *
+qcow2_entry (Qcow2Map *map, uint64_t cluster)
 {
   uint64_t i = cluster / map->n_entries;
   Qcow2Entry *entries = i < map->header.l1_size
@@ -104,7 +114,7 @@ entry_of (Qcow2Map *map, uint64_t cluster)
 Qcow2Cluster
 qcow2_map_lookup (Qcow2Map *map, uint64_t cluster)
 {
-  Qcow2Entry *entry = entry_of (map, cluster);
+  Qcow2Entry *entry = qcow2_entry (map, cluster);
   uint64_t bits;
 
   if (entry == NULL)
@@ -123,10 +133,10 @@ qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters)
   uint64_t n_missing = 0, n_taken = 0, place = 0;
 
   for (uint64_t i = 0; i < n_clusters; i++)
-    n_missing += entry_of (map, cluster + i)->offset == 0;
+    n_missing += qcow2_entry (map, cluster + i)->offset == 0;
   for (uint64_t i = 0; i < n_clusters; i++)
     {
-      Qcow2Entry *entry = entry_of (map, cluster + i);
+      Qcow2Entry *entry = qcow2_entry (map, cluster + i);
 
       if (entry->offset != 0)
         continue;
@@ -167,6 +177,31 @@ write_entries (Qcow2Map *map, uint64_t cluster, unsigned n, const uint8_t *bytes
 }
 
 int
+qcow2_map_journal (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                   const uint32_t *zero)
+{
+  Qcow2Change changes[RECORD_MAX];
+  unsigned n = 0;
+
+  g_assert (n_clusters <= RECORD_MAX);
+  for (unsigned i = 0; i < n_clusters; i++)
+    if ((data[i] | zero[i]) != 0)
+      changes[n++] = (Qcow2Change){
+        .cluster = cluster + i,
+        .host_offset = data[i] == 0 ? 0 : qcow2_entry (map, cluster + i)->offset,
+        .data = data[i],
+        .zero = zero[i],
+      };
+  return qcow2_journal_add (&map->journal, changes, n);
+}
+
+void
+qcow2_map_journal_done (Qcow2Map *map)
+{
+  qcow2_journal_done (&map->journal);
+}
+
+int
 qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                   const uint32_t *zero)
 {
@@ -176,7 +211,7 @@ qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const ui
   g_assert (n_clusters <= RECORD_MAX);
   for (unsigned i = 0; i < n_clusters; i++)
     {
-      const Qcow2Entry *entry = entry_of (map, cluster + i);
+      const Qcow2Entry *entry = qcow2_entry (map, cluster + i);
       uint64_t bits = changed_bits (entry->recorded, data[i], zero[i]);
 
       /* A place with no data in it yet may be beyond the end of the file. */
@@ -185,7 +220,7 @@ qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const ui
   r = write_entries (map, cluster, n_clusters, bytes);
   for (unsigned i = 0; i < n_clusters && r == 0; i++)
     {
-      Qcow2Entry *entry = entry_of (map, cluster + i);
+      Qcow2Entry *entry = qcow2_entry (map, cluster + i);
 
       entry->recorded = changed_bits (entry->recorded, data[i], zero[i]);
     }
@@ -198,7 +233,7 @@ qcow2_map_publish (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const u
 {
   for (unsigned i = 0; i < n_clusters; i++)
     {
-      Qcow2Entry *entry = entry_of (map, cluster + i);
+      Qcow2Entry *entry = qcow2_entry (map, cluster + i);
 
       uint64_t bits = atomic_load_explicit (&entry->bits, memory_order_relaxed);
 
@@ -222,7 +257,7 @@ qcow2_map_next (Qcow2Map *map, uint64_t *cluster, uint64_t limit, int *out_errno
           if (*out_errno != 0)
             return false;
         }
-      entry = entry_of (map, *cluster);
+      entry = qcow2_entry (map, *cluster);
       if (entry == NULL)
         *cluster = (*cluster / map->n_entries + 1) * map->n_entries;
       else if (atomic_load_explicit (&entry->bits, memory_order_relaxed) != 0)
@@ -310,7 +345,7 @@ qcow2_map_finish (Qcow2Map *map)
   qcow2_note_unused (map); /* of an image that was clean: what a close before has given back */
   r = io_truncate (map->fd, map->next_cluster << map->header.cluster_bits);
 
-  if (r == 0 && map->sync != NULL)
+  if (r == 0 && map->durable)
     r = group_sync (map->sync);
   if (r == 0)
     r = record_reserved (map);

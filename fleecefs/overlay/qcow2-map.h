@@ -17,8 +17,8 @@
  */
 #pragma once
 
-#include "overlay/group-sync.h"
 #include "overlay/qcow2-header.h"
+#include "overlay/qcow2-journal.h"
 
 typedef struct _Qcow2Map Qcow2Map;
 
@@ -30,20 +30,25 @@ typedef struct
   uint32_t zero;        /* granules that read as zeros */
 } Qcow2Cluster;
 
-/* The map of a new image: empty. */
-Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header);
+/* The map of a new image: empty. Sync is for fd, and outlives the map. */
+Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync);
 
 /* For a new image: takes the space that qcow2_map_finish() needs while nothing is saved. Returns 0
  * or -errno. */
 int qcow2_map_make_first_room (Qcow2Map *map);
 
-/* The map of an image in the file: reads the L1 table, and of a dirty image all tables. Fails on
+/* The map of an image in the file: reads the L1 table, and of a dirty image all tables. Of one with
+ * a journal they get what they lack, on disk; the header is the caller's to change then. Fails on
  * I/O errors, on tables that point outside the file, into the fixed part, or two at one place, and
  * on a file that is longer than there is reason for: memory is bounded by what the tables hold. */
-Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error);
+Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, const char *path,
+                          GError **error);
 
 /* From now on a table is on disk before anything refers to it. */
-void qcow2_map_make_durable (Qcow2Map *map, GroupSync *sync);
+void qcow2_map_make_durable (Qcow2Map *map);
+/* Begins the journal of a durable image, before its header says that there is one. Written, not
+ * synced. Returns 0 or -errno. */
+int qcow2_map_begin_journal (Qcow2Map *map);
 
 /* Frees the memory. */
 void qcow2_map_free (Qcow2Map *map);
@@ -68,6 +73,13 @@ Qcow2Cluster qcow2_map_lookup (Qcow2Map *map, uint64_t cluster);
 /* Gives each of the clusters that has no place in the file one, adjacent where
  * possible. Prepared with create before. */
 void qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters);
+
+/* On return 0 the bytes of granules of data, which are written and not recorded yet, are on disk
+ * with what qcow2_map_record() is to be told of them: after a loss of power the image has them.
+ * qcow2_map_journal_done() must follow that. Blocks. At most 8 clusters. -errno. */
+int qcow2_map_journal (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
+                       const uint32_t *zero);
+void qcow2_map_journal_done (Qcow2Map *map);
 
 /* Writes the entries of the clusters to the file: the granules of data and zero (one word for each
  * cluster) change to that, the others stay. At most 8 clusters. Returns 0 or -errno. */

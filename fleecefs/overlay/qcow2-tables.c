@@ -46,7 +46,8 @@ decode_l1 (Qcow2Map *map, const uint8_t *l1, const char *path, GError **error)
 }
 
 Qcow2Map *
-qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **error)
+qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, const char *path,
+                GError **error)
 {
   g_autofree uint8_t *l1 = g_malloc ((size_t) header->l1_size * 8);
   uint64_t n_clusters = 0, n_tables = 0;
@@ -61,7 +62,7 @@ qcow2_map_load (int fd, const Qcow2Header *header, const char *path, GError **er
   for (uint32_t i = 0; i < header->l1_size; i++)
     n_tables += be_load64 (l1 + 8 * i) != 0;
 
-  map = qcow2_map_new (fd, header);
+  map = qcow2_map_new (fd, header, sync);
   map->next_cluster = n_clusters;
   if (qcow2_used_init (map, n_clusters, n_tables, path, error) && decode_l1 (map, l1, path, error)
       && (!header->dirty || qcow2_find_leaks (map, path, error)))
@@ -204,7 +205,7 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
   /* The last entry is written so that the file reaches that far before L1 says so. */
   r = io_write_full (map->fd, zeros, sizeof zeros,
                      offset + qcow2_cluster_size (&map->header) - sizeof zeros);
-  if (r == 0 && map->sync != NULL)
+  if (r == 0 && map->durable)
     r = group_sync (map->sync);
   be_store64 (l1_entry_be, offset | QCOW2_COPIED);
   if (r == 0)

@@ -76,6 +76,14 @@ qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
 {
   int r = qcow2_map_load_all (map);
 
+  if (r == 0 && map->header.journaled)
+    {
+      r = qcow2_replay (map);
+      if (r == -EUCLEAN)
+        return fail (error, EUCLEAN, "overlay '%s' is damaged: bad journal", path);
+      if (r < 0)
+        return fail_errno (error, -r, "cannot read the journal of overlay '%s'", path);
+    }
   if (r == -EUCLEAN)
     return fail (error, EUCLEAN, "overlay '%s' is damaged: bad L2 table", path);
   if (r < 0)

@@ -224,6 +224,11 @@ merge_disk (const Merge *merge, unsigned disk)
 
   if (is_skipped (merge, disk))
     return 0;
+  /* What will be overwritten is in the tables on disk: its records in the journal, with a check of
+   * the bytes, will not do any more. */
+  r = merge->up ? overlay_settle (dead->overlay) : 0;
+  if (r < 0)
+    return r;
   do
     {
       PAUSE_POINT ("merge:step");

@@ -4,7 +4,8 @@
  * An image is mostly holes, so the input is a list of what to put where into an image that
  * would be good without it; all numbers little-endian:
  *
- *     1 byte   bit 0 dirty, bit 1 broken, bits 2-3 which size, bits 4-6 which granule
+ *     1 byte   bit 0 dirty, bit 1 broken, bits 2-3 which size, bits 4-6 which granule, bit 7
+ *              journaled, if dirty
  *     2 bytes  clusters of the file after the fixed part
  *     then, each with a byte before it that says which:
  *     0  L1 entry: index (1), cluster (2)
@@ -14,6 +15,8 @@
  *     4  the file is cut to this length (4)
  *     5  the cluster (2) to save into, below
  *     6  the header is that of a disk of 2 to the power of this (1) bytes
+ *     7  record of the journal: which (2), change of cluster (2), its place (2), data (4), zero
+ * (4), bit 0: its bytes are there (1)
  *
  * The image is opened, looked up whole, read, changed in one granule, closed, and opened again.
  * Either there is a clear error, or: all places are in the file, no two granules share one, the
@@ -32,6 +35,7 @@
 
 #define NAME "o.qcow2"
 #define GRANULE_MAX 65536
+#define SESSION 1   /* of the journal */
 #define KEEP_MAX 32 /* granules that are compared before and after the change */
 
 static const uint64_t sizes[] = { MIB, GIB + 512, 3 * GIB, 16 * GIB };
@@ -84,6 +88,27 @@ put_header (int fd, const Qcow2Header *header)
 }
 
 static void
+put_record (int fd, const Qcow2Header *header, Input *input, uint64_t granule)
+{
+  uint64_t index = take (input, 2) % QCOW2_JOURNAL_RECORDS;
+  uint8_t record[QCOW2_JOURNAL_RECORD];
+  Qcow2Change change;
+  uint64_t check = 0;
+
+  change.cluster = take (input, 2);
+  change.host_offset = take (input, 2) << header->cluster_bits;
+  change.data = (uint32_t) take (input, 4);
+  change.zero = (uint32_t) take (input, 4);
+  if ((take (input, 1) & 1) != 0)
+    qcow2_journal_check (fd, granule, &change, &check);
+  qcow2_journal_encode_first (SESSION, record);
+  put (fd, record, sizeof record, QCOW2_JOURNAL_OFFSET);
+  qcow2_journal_encode (SESSION, &change, check, record);
+  if (index != 0)
+    put (fd, record, sizeof record, QCOW2_JOURNAL_OFFSET + index * QCOW2_JOURNAL_RECORD);
+}
+
+static void
 put_item (int fd, Qcow2Header *header, Input *input, Plan *plan)
 {
   const uint64_t copied = UINT64_C (1) << 63;
@@ -91,7 +116,7 @@ put_item (int fd, Qcow2Header *header, Input *input, Plan *plan)
   uint64_t a, b;
   uint32_t data;
 
-  switch (take (input, 1) % 7)
+  switch (take (input, 1) % 8)
     {
     case 0:
       a = header->l1_offset + 8 * take (input, 1);
@@ -131,6 +156,9 @@ put_item (int fd, Qcow2Header *header, Input *input, Plan *plan)
           put_header (fd, header);
         }
       break;
+    case 7:
+      put_record (fd, header, input, plan->granule);
+      break;
     }
 }
 
@@ -138,7 +166,7 @@ static Plan
 make_image (int dir_fd, Input *input)
 {
   unsigned flags = (unsigned) take (input, 1);
-  Plan plan = { .size = sizes[flags >> 2 & 3], .granule = UINT64_C (4096) << (flags >> 4) % 5 };
+  Plan plan = { .size = sizes[flags >> 2 & 3], .granule = UINT64_C (4096) << (flags >> 4 & 7) % 5 };
   Qcow2Header header;
   uint64_t n_clusters;
   int fd;
@@ -150,6 +178,7 @@ make_image (int dir_fd, Input *input)
   fuzz_check (qcow2_header_set_backing (&header, "../a.img", "raw"));
   header.dirty = (flags & 1) != 0;
   header.broken = (flags & 2) != 0;
+  header.journaled = (flags & 0x81) == 0x81;
   put_header (fd, &header);
   n_clusters = qcow2_first_free (&header) + take (input, 2);
   fuzz_check (ftruncate (fd, (off_t) (n_clusters << header.cluster_bits)) == 0);
