@@ -169,8 +169,9 @@ qcow2_journal_add (Qcow2Journal *journal, const Qcow2Change *changes, unsigned n
         qcow2_journal_encode (journal->session, &changes[i], check,
                               records + i * QCOW2_JOURNAL_RECORD);
     }
-  if (r == 0)
-    r = take_records (journal, n, &first);
+  if (r < 0)
+    return r;
+  r = take_records (journal, n, &first);
   if (r < 0)
     return r;
   r = io_write_full (journal->fd, records, n * QCOW2_JOURNAL_RECORD,
