@@ -3,7 +3,7 @@
 #
 # At a limit there is an error, nothing is half made, and it goes on when there is room again: the
 # number of snapshots, also of those that were removed and are still open; open files of snapshots;
-# descriptors and address space of the daemon.
+# descriptors and address space of the daemon, which starts with them, or leaves all as it is.
 
 set -u
 
@@ -96,6 +96,17 @@ prlimit --pid "$pid" --as=unlimited: || fail 'prlimit'
 frozen mnt/one/img first
 frozen mnt/two/img second
 unmount mnt
+mount_fleecefs -o max-snapshots=3,store=store img mnt
+frozen mnt/one/img first
+frozen mnt/two/img second
+unmount mnt
+
+# Ever more descriptors, up to those for the first overlays: what cannot be opened is not broken.
+for ((n = 5; ; n++)); do
+	refused 1 'Too many open files' prlimit "--nofile=$n:$n" \
+		"$FLEECEFS" -o max-snapshots=3,store=store img mnt
+	! grep -q 'cannot open the overlays' "$base/errors" || break
+done
 mount_fleecefs -o max-snapshots=3,store=store img mnt
 frozen mnt/one/img first
 frozen mnt/two/img second

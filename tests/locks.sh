@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # While fleecefs has an image, neither a second fleecefs nor a QEMU opens it; while a QEMU writes
-# it, fleecefs does not. Who is refused is told who holds it. After umount all is free: at once for
+# it, or reads an overlay, fleecefs does not. Who is refused is told who holds it. After umount all is free: at once for
 # a fleecefs, and when the daemon is gone for all others.
 
 set -u
@@ -28,6 +28,26 @@ qemu_refused () {
 
 	output=$(timeout "$PATIENCE" "$@" 2>&1 </dev/null) && fail "$*: opens it"
 	[[ $output = *'Is another process using the image'* ]] || fail "$*: $output"
+}
+
+# qemu_io ARGUMENT...: one that has its image open until qemu_io_ends; $other is its pid. Until its
+# answer to a command it may not have opened it yet.
+qemu_io () {
+	local line=
+
+	coproc QEMU { exec qemu-io "$@"; }
+	other=$QEMU_PID
+	exec {to_qemu}>&"${QEMU[1]}" {from_qemu}<&"${QEMU[0]}"
+	echo 'length' >&"$to_qemu"
+	until [[ $line = *'1 MiB'* ]]; do
+		read -t "$PATIENCE" -r line <&"$from_qemu" || fail 'qemu-io does not answer'
+	done
+}
+
+qemu_io_ends () {
+	echo 'quit' >&"$to_qemu"
+	exec {to_qemu}>&- {from_qemu}<&-
+	wait "$other" || fail "qemu-io: status $?"
 }
 
 mount_fleecefs a.img m
@@ -57,19 +77,11 @@ qemu-io -f raw -c 'read -P 7 0 4k' -c 'write -P 8 0 4k' a.img >log 2>&1 ||
 	fail "not free after the end: $(cat log)"
 grep -q 'verification failed' log && fail 'what was written to the live file is not in the image'
 
-# A QEMU has it open for writing: until its answer to a command it may not have opened it yet.
-coproc QEMU { exec qemu-io -f raw a.img; }
-other=$QEMU_PID
-exec {to_qemu}>&"${QEMU[1]}" {from_qemu}<&"${QEMU[0]}"
-echo 'length' >&"$to_qemu"
-until [[ ${line:-} = *'1 MiB'* ]]; do
-	read -t "$PATIENCE" -r line <&"$from_qemu" || fail 'qemu-io does not answer'
-done
+# A QEMU has it open for writing.
+qemu_io -f raw a.img
 refused 1 "'.*/a.img' is in use by qemu-io \(pid $other\); stop that first" "$FLEECEFS" a.img m
 refused 1 "'.*/a.img' is in use by qemu-io" "$FLEECEFS" -o store=new b.img a.img m
-echo 'quit' >&"$to_qemu"
-exec {to_qemu}>&- {from_qemu}<&-
-wait "$other" || fail "qemu-io: status $?"
+qemu_io_ends
 
 # A new fleecefs waits for the one before, which umount left with its store to close. So there are
 # two daemons for a moment, and nothing here waits for the first.
@@ -82,3 +94,19 @@ for i in {1..20}; do
 done
 same a.img m/20/a.img
 umount_any m
+
+# A QEMU reads one of the overlays, alone: its snapshot is right when that has ended.
+cp a.img before
+mount_fleecefs a.img m
+printf 'new' | dd of=m/.live/a.img conv=notrunc status=none
+unmount m
+overlay=a.img.fleece/snapshots/000011/a.img.qcow2
+qemu_io -r "json:{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'$overlay'}}"
+refused 1 "overlays in '.*/a.img.fleece/snapshots/000011': 'a.img.qcow2' is in use by qemu-io \(pid $other\); stop that first" \
+	"$FLEECEFS" a.img m
+qemu_io_ends
+mount_fleecefs a.img m
+for i in {1..20}; do
+	same before "m/$i/a.img"
+done
+unmount m

@@ -867,6 +867,12 @@ START_TEST (test_opened_twice)
   overlay = reopen ("o.qcow2", SIZE, 4096);
   ck_assert_ptr_null (overlay_open (dir_fd, "o.qcow2", SIZE, 4096, &error));
   ck_assert_int_eq (fail_code (error), EBUSY);
+  g_clear_error (&error);
+  /* Whatever its owner is writing at this moment. */
+  test_poke (test_path ("o.qcow2"), 0, "\0", 1);
+  ck_assert_ptr_null (overlay_open (dir_fd, "o.qcow2", SIZE, 4096, &error));
+  ck_assert_int_eq (fail_code (error), EBUSY);
+  test_poke (test_path ("o.qcow2"), 0, "Q", 1);
   overlay_free (overlay);
   overlay_free (reopen ("o.qcow2", SIZE, 4096));
   overlay_free (NULL);

@@ -171,17 +171,23 @@ overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
 }
 
 static bool
-read_header (int fd, const char *name, Qcow2Header *out, GError **error)
+check_kind (int fd, const char *name, GError **error)
 {
-  uint8_t area[QCOW2_HEADER_AREA];
   struct stat st;
-  int r;
 
   if (fstat (fd, &st) != 0)
     return fail_errno (error, errno, "cannot stat overlay '%s'", name);
   if (!S_ISREG (st.st_mode))
     return fail (error, EINVAL, "overlay '%s' is not a regular file", name);
-  r = io_read_full (fd, area, sizeof area, 0);
+  return true;
+}
+
+static bool
+read_header (int fd, const char *name, Qcow2Header *out, GError **error)
+{
+  uint8_t area[QCOW2_HEADER_AREA];
+  int r = io_read_full (fd, area, sizeof area, 0);
+
   if (r < 0)
     return fail_errno (error, -r, "cannot read the header of overlay '%s'", name);
   return qcow2_header_decode (area, name, out, error);
@@ -222,13 +228,15 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
       fail_errno (error, errno, "cannot open overlay '%s'", name);
       return NULL;
     }
-  if (!read_header (fd, name, &header, error))
+  /* Locked before it is read: what another is about to write there says nothing. */
+  if (!check_kind (fd, name, error) || !image_lock_own (fd, name, error)
+      || !read_header (fd, name, &header, error))
     {
       close (fd);
       return NULL;
     }
   overlay = overlay_new (fd, name, &header, granule);
-  if (!check_shape (overlay, size, error) || !image_lock_own (fd, name, error))
+  if (!check_shape (overlay, size, error))
     return NULL;
   overlay->map = qcow2_map_load (fd, &header, &overlay->sync, name, error);
   if (overlay->map == NULL)

@@ -35,7 +35,8 @@ Overlay *overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t g
                          const char *backing_name, const char *backing_format, GError **error);
 
 /* Opens NAME, locked. It must be a regular file that this program made and have
- * the given granule and size. */
+ * the given granule and size. EBUSY, and who it is, while another program has it locked; its bytes
+ * are not looked at then. */
 Overlay *overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule,
                        GError **error);
 

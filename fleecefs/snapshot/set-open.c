@@ -129,25 +129,43 @@ find_disk (const Snapshots *set, const char *name)
   return -1;
 }
 
-/* Opens one overlay of a level. One that cannot be opened is a broken layer. */
-static Layer *
-open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, char **out_damage)
+/* Is it an error of the moment? It says nothing of what is in the overlay. */
+static bool
+is_passing (int errnum)
+{
+  return errnum == EBUSY || errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM
+         || errnum == ENOLCK;
+}
+
+/* Opens one overlay of a level. One that cannot be opened is a broken layer: *out_damage says why,
+ * or stays NULL. Fails when the next start may find it right. */
+static bool
+open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, Layer **out_layer,
+            char **out_damage, GError **error)
 {
   g_autofree char *name = store_overlay_name (image->disk);
-  g_autoptr (GError) error = NULL;
+  g_autoptr (GError) local = NULL;
   Overlay *overlay = NULL;
-  int dir_fd = store_open_layer (set->store, record->layer, &error);
+  int dir_fd = store_open_layer (set->store, record->layer, &local);
 
   if (dir_fd >= 0)
     {
-      overlay = overlay_open (dir_fd, name, image->size, set->granule, &error);
+      overlay = overlay_open (dir_fd, name, image->size, set->granule, &local);
       if (overlay != NULL)
         overlay_set_space (overlay, set->space);
       close (dir_fd);
     }
-  if (overlay == NULL && *out_damage == NULL)
-    *out_damage = g_strdup (error->message);
-  return layer_new (overlay, image->size, record->layer);
+  if (overlay == NULL && is_passing (fail_code (local)))
+    {
+      g_autofree char *path = store_layer_path (set->store, record->layer);
+
+      return fail (error, fail_code (local), "cannot open the overlays in '%s': %s", path,
+                   local->message);
+    }
+  if (overlay == NULL)
+    *out_damage = g_strdup (local->message);
+  *out_layer = layer_new (overlay, image->size, record->layer);
+  return true;
 }
 
 /* Breaks a level's snapshot, if it is not broken yet. */
@@ -189,7 +207,8 @@ open_level (Snapshots *set, const StoreRecord *record, char *const *damages, GEr
         return fail (error, EINVAL,
                      "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
                      store_path (set->store), image->disk);
-      level->layers[disk] = open_layer (set, record, image, &damage);
+      if (!open_layer (set, record, image, &level->layers[disk], &damage, error))
+        return false;
       if (image->broken != NULL)
         {
           layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);

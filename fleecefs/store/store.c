@@ -235,6 +235,14 @@ store_open_layer (Store *store, uint32_t layer, GError **error)
 }
 
 char *
+store_layer_path (const Store *store, uint32_t layer)
+{
+  g_autofree char *name = layers_name (layer);
+
+  return g_build_filename (store->snapshots_path, name, NULL);
+}
+
+char *
 store_overlay_name (const char *disk)
 {
   return g_strconcat (disk, ".qcow2", NULL);

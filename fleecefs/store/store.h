@@ -162,6 +162,8 @@ uint32_t store_next_number (Store *store, GError **error);
 bool store_create_layer (Store *store, uint32_t layer, GError **error);
 /* Opens the directory of a layer (O_RDONLY): for openat() of its overlays. -1 on failure. */
 int store_open_layer (Store *store, uint32_t layer, GError **error);
+/* Its path, for messages. A new string. */
+char *store_layer_path (const Store *store, uint32_t layer);
 /* The name of a disk's overlay in its layer's directory. */
 char *store_overlay_name (const char *disk);
 /* A path from one layer's directory to a disk's overlay in another: "../000002/vm1.img.qcow2". */
