@@ -66,6 +66,7 @@ static const Fault faults[] = {
   { "EIO after half", { CALL_TEAR, EIO, 8 }, false, 1U << SOURCE_WRITES | 1U << STORE_WRITES },
   { "EINTR", { CALL_FAIL, EINTR, 0 }, true, TRANSFERS | 1U << SYNCS },
   { "a short transfer", { CALL_SHORT, 0, 1 }, true, TRANSFERS },
+  { "ESTALE", { CALL_FAIL, ESTALE, 0 }, false, 0 }, /* for good only */
 };
 
 /* What goes wrong in one run. */
@@ -383,7 +384,8 @@ static const struct
   Class class;
   unsigned fault;
 } deaths[] = {
-  { STORE_WRITES, 0 }, { STORE_WRITES, 1 }, { STORE_NAMES, 1 }, { SYNCS, 0 }, { SOURCE_READS, 0 },
+  { STORE_WRITES, 0 }, { STORE_WRITES, 1 }, { STORE_NAMES, 1 },
+  { SYNCS, 0 },        { SOURCE_READS, 0 }, { SOURCE_READS, 5 },
 };
 
 START_TEST (test_for_good)

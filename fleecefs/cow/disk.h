@@ -117,10 +117,13 @@ void disk_settle (Disk *disk);
  * get a later one. */
 int64_t disk_freeze_clock (Disk *disk);
 
+/* What the next two return when the layer has left the chain: a merge has put another in its place.
+ * No system call fails with it, as one may with ESTALE. */
+#define DISK_LAYER_GONE (-4096)
+
 /* Reads the snapshot whose layer is given. A frozen read: the bytes are those of
  * the layer's instant, or -EIO when the layer is or became broken, also during the call. Short
- * only at the end of the snapshot. Never blocks on a writer. -ESTALE when the layer
- * has left the chain: a merge has put another in its place. */
+ * only at the end of the snapshot. Never blocks on a writer. */
 ssize_t disk_read_frozen (Disk *disk, Layer *layer, void *buffer, size_t length, uint64_t offset);
 
 /* SEEK_DATA or SEEK_HOLE in the snapshot whose layer is given; errors as above, and

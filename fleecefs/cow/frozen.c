@@ -108,14 +108,14 @@ frozen_break_for_tail (Disk *disk, Layer *layer, uint64_t end)
   return -EIO;
 }
 
-/* Where the layer stands in the chain, which is referenced then; or -errno. */
+/* Where the layer stands in the chain, which is referenced then; or what the read returns. */
 static int
 find_layer (Frozen *frozen, Chain *chain)
 {
   int index = chain_find (chain, frozen->layer);
 
   if (index < 0)
-    return -ESTALE;
+    return DISK_LAYER_GONE;
   if (layer_is_broken (frozen->layer))
     return -EIO;
   frozen->chain = chain_ref (chain);

@@ -145,7 +145,7 @@ take_chain (Seek *seek)
   seek->chain = disk_chain (seek->disk);
   index = chain_find (seek->chain, seek->layer);
   seek->index = (unsigned) index;
-  return index < 0 ? -ESTALE : 0;
+  return index < 0 ? DISK_LAYER_GONE : 0;
 }
 
 static int

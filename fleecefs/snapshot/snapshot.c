@@ -194,7 +194,7 @@ snapshot_read (Snapshot *snapshot, unsigned disk, void *buffer, size_t length, u
 
       r = disk_read_frozen (snapshot->set->disks[disk], layer, buffer, length, offset);
     }
-  while (r == -ESTALE);
+  while (r == DISK_LAYER_GONE);
   return r;
 }
 
@@ -209,6 +209,6 @@ snapshot_seek (Snapshot *snapshot, unsigned disk, uint64_t offset, int whence)
 
       r = disk_seek_frozen (snapshot->set->disks[disk], layer, offset, whence);
     }
-  while (r == -ESTALE);
+  while (r == DISK_LAYER_GONE);
   return r;
 }
