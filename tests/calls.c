@@ -32,6 +32,11 @@
 #define WRAP_PLAIN(name) __wrap_##name
 #define REAL_PLAIN(name) __real_##name
 
+/* In older C libraries fstat() is a function of the header, which calls __fxstat(). */
+#if __GLIBC__ == 2 && __GLIBC_MINOR__ < 33
+#define FSTAT_IS_INLINE
+#endif
+
 /* --- what is watched, and by whom --- */
 
 typedef struct
@@ -132,7 +137,7 @@ const char *
 calls_kind_name (CallKind kind)
 {
   static const char *const names[CALL_KINDS] = {
-    "read",     "seek",   "open",  "close",  "write",  "copy",  "allocate",
+    "read",     "seek",   "stat",  "open",   "close",  "write", "copy", "allocate",
     "truncate", "create", "mkdir", "rename", "unlink", "rmdir", "sync",
   };
 
@@ -288,6 +293,13 @@ ssize_t REAL (pwrite) (int, const void *, size_t, off_t);
 ssize_t WRAP (pwrite) (int, const void *, size_t, off_t);
 off_t REAL (lseek) (int, off_t, int);
 off_t WRAP (lseek) (int, off_t, int);
+#ifdef FSTAT_IS_INLINE
+int REAL (__fxstat) (int, int, struct stat *);
+int WRAP (__fxstat) (int, int, struct stat *);
+#else
+int REAL (fstat) (int, struct stat *);
+int WRAP (fstat) (int, struct stat *);
+#endif
 ssize_t REAL_PLAIN (copy_file_range) (int, off_t *, int, off_t *, size_t, unsigned);
 ssize_t WRAP_PLAIN (copy_file_range) (int, off_t *, int, off_t *, size_t, unsigned);
 int REAL_PLAIN (ioctl) (int, unsigned long, ...);
@@ -344,6 +356,24 @@ WRAP (lseek) (int fd, off_t offset, int whence)
 
   return end (&passage, fate, is_refused (fate) ? -1 : REAL (lseek) (fd, offset, whence));
 }
+
+#ifdef FSTAT_IS_INLINE
+int
+WRAP (__fxstat) (int version, int fd, struct stat *out)
+{
+  PASSAGE (CALL_STAT, fd);
+
+  ALL_OR_NOTHING (REAL (__fxstat) (version, fd, out));
+}
+#else
+int
+WRAP (fstat) (int fd, struct stat *out)
+{
+  PASSAGE (CALL_STAT, fd);
+
+  ALL_OR_NOTHING (REAL (fstat) (fd, out));
+}
+#endif
 
 ssize_t
 WRAP_PLAIN (copy_file_range) (int in_fd, off_t *in, int fd, off_t *out, size_t length,

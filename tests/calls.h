@@ -27,6 +27,7 @@ typedef enum
 {
   CALL_READ,     /* pread */
   CALL_SEEK,     /* lseek for data and holes */
+  CALL_STAT,     /* fstat */
   CALL_OPEN,     /* open, openat of what is there; also directories */
   CALL_CLOSE,    /* close; when it fails, the descriptor is closed all the same */
   CALL_WRITE,    /* pwrite */

@@ -95,12 +95,13 @@ done
 # A snapshot's name from elsewhere, and a merge under way.
 cat >one/.fleecefs/status.json <<'JSON'
 {"format":1,"time_unix":1000000,"snapshots":[{"name":"a\u007fb\u001b]0;x\u0007\nc\u009b","created_unix":1,
-"state":"broken","reason":"so\rwhat"}],"store":{"path":"/\u001b","free_bytes":1,"size_bytes":4},
+"state":"broken","reason":"so\rwhat"}],"disks":[{"name":"silent","source":"/x"}],"store":{"path":"/\u001b","free_bytes":1,"size_bytes":4},
 "merges":[{"into":"a\tb","done_bytes":30,"size_bytes":120}]}
 JSON
 COLUMNS=80 "$FLEECECTL" status one >output 2>errors || fail "$(cat errors)"
 [[ $(LC_ALL=C tr -d '\n -~' <output | wc -c) = 0 ]] || fail "not printable: $(cat -A output)"
 grep -qE '^a\\x7fb\\x1b\]0;x\\x07\\nc\\(x9b|u009b) +11d 13h +0  broken: so\\x0dwhat$' output || fail "$(cat output)"
+grep -qE '^silent +\? +0 +0 +0  /x$' output || fail "$(cat output)"
 grep -qE '^merge +\[#{9}\.{29}\]  *25%  into a\\x09b$' output || fail "$(cat output)"
 umount one
 unmount one

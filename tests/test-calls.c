@@ -123,12 +123,15 @@ START_TEST (test_sees_the_source)
   g_autoptr (GError) error = NULL;
   g_autoptr (Source) source = NULL;
   char bytes[100] = { 0 };
+  uint64_t size;
 
   test_make_file (test_path ("disk"), 1 << 20, 1);
   calls_watch (CALL_SOURCE, test_path ("disk"));
   arm (CALL_KINDS, 0, (CallFate){ CALL_GO_ON, 0, 0 });
   source = source_open (test_path ("disk"), &error);
   ck_assert_msg (source != NULL, "%s", error != NULL ? error->message : "");
+  ck_assert_int_eq (source_size (source, &size), 0);
+  ck_assert_int_eq (plan.last.kind, CALL_STAT);
   ck_assert_int_eq (source_read (source, bytes, sizeof bytes, 7), sizeof bytes);
   ck_assert_int_eq (plan.last.kind, CALL_READ);
   ck_assert_uint_eq (plan.last.place, CALL_SOURCE);
@@ -172,6 +175,9 @@ START_TEST (test_fails)
   ck_assert_int_eq (fsync (fd), -1);
   ck_assert_int_eq (errno, EIO);
   ck_assert_int_eq (fdatasync (fd), -1);
+  arm (CALL_STAT, 0, (CallFate){ CALL_FAIL, ESTALE, 0 });
+  ck_assert_int_eq (fstat (fd, &st), -1);
+  ck_assert_int_eq (errno, ESTALE);
   arm (CALL_CLOSE, 0, (CallFate){ CALL_FAIL, EDQUOT, 0 });
   ck_assert_int_eq (close (fd), -1);
   ck_assert_int_eq (errno, EDQUOT);

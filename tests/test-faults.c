@@ -24,6 +24,7 @@
 
 typedef enum
 {
+  SOURCE_STATS,
   SOURCE_READS,
   SOURCE_WRITES,
   STORE_READS,
@@ -39,6 +40,7 @@ static const struct
   const char *name;
   unsigned places, kinds;
 } classes[CLASSES] = {
+  { "source stat", 1U << CALL_SOURCE, 1U << CALL_STAT },
   { "source read", 1U << CALL_SOURCE, 1U << CALL_READ | 1U << CALL_SEEK },
   { "source write", 1U << CALL_SOURCE, CALLS_DATA_CHANGES },
   { "store read", 1U << CALL_STORE, 1U << CALL_READ },

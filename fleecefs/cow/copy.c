@@ -218,12 +218,12 @@ find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
 
 /* Beyond the end of a source that was cut off, everything looks like a hole. */
 static int
-note_hole (Copy *copy, unsigned first, unsigned n)
+note_hole (Copy *copy, unsigned first, unsigned n, uint64_t source_end)
 {
   GranuleSet hole = granule_set_range (first, n);
   uint64_t end = (first_granule (copy) + first + n) * copy->disk->geometry.granule;
 
-  if (source_size (copy->disk->source) < units_min (end, copy->size))
+  if (source_end < units_min (end, copy->size))
     {
       copy->fault = LAYER_SOURCE_TOO_SMALL;
       return -EIO;
@@ -242,13 +242,15 @@ copy_run (Copy *copy, unsigned first, unsigned n)
     {
       unsigned n_here = n < max ? n : max;
       SourceExtent extent;
+      uint64_t source_end;
       int r = 0;
 
       n_here = find_extent (copy, first, n_here, &extent);
-      if (extent == SOURCE_HOLE)
-        r = note_hole (copy, first, n_here);
-      else if (!offload (copy, first, n_here))
+      if (extent == SOURCE_HOLE && source_size (copy->disk->source, &source_end) == 0)
+        r = note_hole (copy, first, n_here, source_end);
+      else if (extent == SOURCE_HOLE || !offload (copy, first, n_here))
         {
+          /* Also what may be a hole, or beyond the end, of a source that does not tell its size. */
           n_here = n_here < max_bounce ? n_here : max_bounce;
           r = bounce (copy, first, n_here);
         }

@@ -100,8 +100,9 @@ int disk_truncate (Disk *disk, uint64_t size);
 int disk_flush (Disk *disk, bool data_only);
 
 /* Breaks the snapshots that need bytes beyond the end of the source. For a start after
- * which the source may be shorter than it was left. Reads tables. */
-void disk_check_tail (Disk *disk);
+ * which the source may be shorter than it was left. Reads tables. Returns 0, or -errno when the
+ * source does not tell where it ends; then nothing is broken. */
+int disk_check_tail (Disk *disk);
 
 /* The chain as it is now, as a new reference. */
 Chain *disk_chain (Disk *disk);

@@ -127,10 +127,16 @@ static void
 look_at_failure (Save *save, LayerFault fault)
 {
   Disk *disk = save->disk;
+  uint64_t end;
 
   chain_prepare (save->chain, 0, &disk->geometry, save->region, false);
-  if (fault == LAYER_SOURCE_TOO_SMALL && disk->on_cbw_error == DISK_CBW_BREAK_SNAPSHOT
-      && tail_lose (disk, save->chain, source_size (disk->source)))
+  if (fault != LAYER_SOURCE_TOO_SMALL || disk->on_cbw_error != DISK_CBW_BREAK_SNAPSHOT)
+    return;
+  /* That it was cut off the copy has seen. If nobody tells where, all of it may be gone, and the
+   * guest's write is about to hide that. */
+  if (source_size (disk->source, &end) < 0)
+    end = 0;
+  if (tail_lose (disk, save->chain, end))
     save->broke = true;
 }
 

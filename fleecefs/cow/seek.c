@@ -151,9 +151,13 @@ take_chain (Seek *seek)
 static int
 ask_source (Seek *seek, uint64_t granule)
 {
+  int r;
+
   PAUSE_POINT ("seek:ask");
   seek->found = find_at_source (seek, granule);
-  seek->at_source = source_size (seek->disk->source);
+  r = source_size (seek->disk->source, &seek->at_source);
+  if (r < 0)
+    return r;
   seek->asked = true;
   PAUSE_POINT ("seek:asked");
   return take_chain (seek);

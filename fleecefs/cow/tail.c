@@ -40,11 +40,14 @@ tail_lose (Disk *disk, Chain *chain, uint64_t cut)
   return any;
 }
 
-void
+int
 disk_check_tail (Disk *disk)
 {
   g_autoptr (Chain) chain = disk_chain (disk);
+  uint64_t size;
+  int r = source_size (disk->source, &size);
 
-  if (tail_lose (disk, chain, source_size (disk->source)))
+  if (r == 0 && tail_lose (disk, chain, size))
     disk->on_break (disk->on_break_data);
+  return r;
 }

@@ -103,6 +103,12 @@ flow (JsonObject *disk, JsonObject *older, double seconds, const char *counter)
   return text_size (now > then ? (uint64_t) ((double) (now - then) / seconds) : 0);
 }
 
+static char *
+size_of_disk (JsonObject *disk)
+{
+  return state_has (disk, "size_bytes") ? size (disk, "size_bytes") : g_strdup ("?");
+}
+
 static void
 show_disks (const State *state, const State *before, unsigned width, GString *out)
 {
@@ -121,7 +127,7 @@ show_disks (const State *state, const State *before, unsigned width, GString *ou
       JsonObject *disk = state_element (state->object, "disks", i);
       JsonObject *older = before != NULL ? find_disk (before, state_text (disk, "name")) : NULL;
 
-      table_add (table, (char *[]){ printable (disk, "name"), size (disk, "size_bytes"),
+      table_add (table, (char *[]){ printable (disk, "name"), size_of_disk (disk),
                                     flow (disk, older, seconds, "read_bytes"),
                                     flow (disk, older, seconds, "written_bytes"),
                                     flow (disk, older, seconds, "copied_bytes"),

@@ -88,6 +88,12 @@ state_number (JsonObject *object, const char *name)
   return (uint64_t) MAX (value, 0);
 }
 
+bool
+state_has (JsonObject *object, const char *name)
+{
+  return object != NULL && json_object_has_member (object, name);
+}
+
 JsonObject *
 state_object (JsonObject *object, const char *name)
 {

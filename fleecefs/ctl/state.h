@@ -4,6 +4,7 @@
 #pragma once
 
 #include <json-glib/json-glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define STATE_FILE ".fleecefs/status.json"
@@ -26,6 +27,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (State, state_free)
 const char *state_text (JsonObject *object, const char *name);
 uint64_t state_number (JsonObject *object, const char *name);
 JsonObject *state_object (JsonObject *object, const char *name);
+/* Is there a field of that name? */
+bool state_has (JsonObject *object, const char *name);
 
 /* The number of objects in an array, and one of them; NULL when that is no object. */
 unsigned state_length (JsonObject *object, const char *name);

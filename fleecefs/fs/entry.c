@@ -68,9 +68,14 @@ fill_live (Disk *disk, struct fuse_entry_param *out)
 {
   Source *source = disk_source (disk);
   int result = fill_disk (disk, 0777, &out->attr);
+  uint64_t size = 0, allocated = 0;
 
-  out->attr.st_size = (off_t) source_size (source);
-  out->attr.st_blocks = (blkcnt_t) units_div_up (source_allocated (source), SECTOR);
+  if (result == 0)
+    result = source_size (source, &size);
+  if (result == 0)
+    result = source_allocated (source, &allocated);
+  out->attr.st_size = (off_t) size;
+  out->attr.st_blocks = (blkcnt_t) units_div_up (allocated, SECTOR);
   set_times (&out->attr, disk_write_time (disk));
   out->attr_timeout = 0;
   return result;

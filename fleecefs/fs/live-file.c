@@ -64,10 +64,12 @@ live_file_fallocate (fuse_req_t req, Disk *disk, int mode, off_t offset, off_t l
 static int64_t
 seek (Source *source, uint64_t offset, SourceExtent wanted)
 {
-  uint64_t size = source_size (source);
+  uint64_t size, at;
+  int r = source_size (source, &size);
 
-  uint64_t at = offset < size ? source_find (source, offset, wanted) : size;
-
+  if (r < 0)
+    return r;
+  at = offset < size ? source_find (source, offset, wanted) : size;
   if (offset >= size || (at >= size && wanted == SOURCE_DATA))
     return -ENXIO;
   return (int64_t) MIN (at, size); /* the end counts as a hole */

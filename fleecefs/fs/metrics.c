@@ -74,7 +74,8 @@ add_disks (GString *text, const Survey *survey)
 {
   begin (text, "disk_size_bytes", "gauge", "Size of the live disk.");
   for (unsigned i = 0; i < survey->n_disks; i++)
-    add_sample (text, "disk_size_bytes", "disk", survey->disks[i].name, survey->disks[i].size);
+    if (survey->disks[i].has_size)
+      add_sample (text, "disk_size_bytes", "disk", survey->disks[i].name, survey->disks[i].size);
   for (unsigned c = 0; c < COUNTER_N; c++)
     {
       const FactsCounter *counter = facts_counter ((Counter) c);

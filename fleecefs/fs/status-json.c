@@ -70,7 +70,8 @@ add_disks (JsonBuilder *json, const Survey *survey)
 
       json_builder_begin_object (json);
       add_text (json, "name", disk->name);
-      add_number (json, "size_bytes", disk->size);
+      if (disk->has_size)
+        add_number (json, "size_bytes", disk->size);
       add_text (json, "source", disk->source);
       add_boolean (json, "block_device", disk->is_block);
       json_builder_set_member_name (json, "counters");

@@ -10,9 +10,10 @@ add_disks (GString *text, const Survey *survey)
   for (unsigned i = 0; i < survey->n_disks; i++)
     {
       const SurveyDisk *disk = &survey->disks[i];
+      g_autofree char *size
+          = disk->has_size ? g_strdup_printf ("%" PRIu64, disk->size) : g_strdup ("?");
 
-      g_string_append_printf (text, "%-20s  %-20" PRIu64 "  %s\n", disk->name, disk->size,
-                              disk->source);
+      g_string_append_printf (text, "%-20s  %-20s  %s\n", disk->name, size, disk->source);
     }
 }
 

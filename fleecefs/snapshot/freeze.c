@@ -26,10 +26,15 @@ create_overlays (Snapshots *set, Level *level, GError **error)
     {
       Source *source = disk_source (set->disks[i]);
       g_autofree char *name = store_overlay_name (set->names[i]);
-      uint64_t size = source_size (source);
       Overlay *overlay;
-      int r;
+      uint64_t size;
+      int r = source_size (source, &size);
 
+      if (r < 0)
+        {
+          ok = fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
+          break;
+        }
       if (level->layers[i] != NULL && level->layers[i]->size == size)
         continue;
       g_clear_pointer (&level->layers[i], layer_unref);
@@ -80,15 +85,6 @@ link_overlays (Snapshots *set, bool undo, GError **error) LOCK_REQUIRES (&set->v
   return ok;
 }
 
-static bool
-sizes_are_right (Snapshots *set, const Level *level)
-{
-  for (unsigned i = 0; i < set->n_disks; i++)
-    if (level->layers[i]->size != source_size (disk_source (set->disks[i])))
-      return false;
-  return true;
-}
-
 /* Makes the level's overlays for the disks as they are, and its record, which has no
  * name yet: if we are killed after the freeze and before the record is complete, older
  * snapshots still find what guests had overwritten. */
@@ -106,24 +102,39 @@ prepare_level (Snapshots *set, Level *level, GError **error) LOCK_REQUIRES (&set
   return store_write_record (set->store, record, true, error) && link_overlays (set, false, error);
 }
 
-/* A file system may have made room beyond the end, which is no data of the snapshot. */
-static uint64_t
-allocated_within (Disk *disk, uint64_t size)
+/* With the barrier closed: looks at the sources. *out_same: they have the size for which the level
+ * was prepared. allocated: what they take within that; a file system may have made room beyond the
+ * end, which is no data of the snapshot. */
+static bool
+measure (Snapshots *set, const Level *level, uint64_t *allocated, bool *out_same, GError **error)
 {
-  return units_min (source_allocated (disk_source (disk)), units_round_up (size, 4 * KIB));
+  *out_same = true;
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      const Source *source = disk_source (set->disks[i]);
+      uint64_t size;
+      int r = source_size (source, &size);
+
+      if (r == 0)
+        r = source_allocated (source, &allocated[i]);
+      if (r < 0)
+        return fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
+      *out_same = *out_same && size == level->layers[i]->size;
+      allocated[i] = units_min (allocated[i], units_round_up (size, 4 * KIB));
+    }
+  return true;
 }
 
-/* With the barrier closed: the instant. Looks at clocks and inodes and changes pointers. */
+/* With the barrier closed: the instant. Looks at clocks and changes pointers. */
 static void
-take_effect (Snapshots *set, Level *level, Chain **chains, StoreRecord *record)
+take_effect (Snapshots *set, Level *level, Chain **chains, const uint64_t *allocated,
+             StoreRecord *record)
 {
   record->created = g_get_real_time () * 1000;
   for (unsigned i = 0; i < set->n_disks; i++)
     {
-      uint64_t size = level->layers[i]->size;
-
       g_ptr_array_add (record->images,
-                       store_image_new (set->names[i], size, allocated_within (set->disks[i], size),
+                       store_image_new (set->names[i], level->layers[i]->size, allocated[i],
                                         disk_freeze_clock (set->disks[i])));
       disk_set_chain (set->disks[i], chains[i]);
       PAUSE_POINT ("mkdir:disk-frozen");
@@ -136,6 +147,7 @@ static bool
 freeze (Snapshots *set, Level *level, StoreRecord *record, GError **error)
     LOCK_REQUIRES (&set->verbs)
 {
+  g_autofree uint64_t *allocated = g_new0 (uint64_t, set->n_disks);
   bool ok = true, done = false;
 
   for (unsigned try = 0; ok && !done; try++)
@@ -156,9 +168,10 @@ freeze (Snapshots *set, Level *level, StoreRecord *record, GError **error)
           ok = prepare_level (set, level, error);
           chains = set_build_chains (set, level);
         }
-      done = ok && sizes_are_right (set, level);
+      ok = ok && measure (set, level, allocated, &done, error);
+      done = ok && done;
       if (done)
-        take_effect (set, level, chains, record);
+        take_effect (set, level, chains, allocated, record);
       barrier_open (set->barrier);
 
       for (unsigned i = 0; !done && i < set->n_disks; i++)

@@ -23,12 +23,25 @@ to_ns (struct timespec ts)
   return seconds * NS_PER_S + ts.tv_nsec;
 }
 
-static int64_t
-mtime_of (const Source *source)
+/* What an image looks like: to compare with what the store knows, or for the store to know. */
+typedef struct
+{
+  uint64_t size;
+  int64_t mtime;
+} Look;
+
+static bool
+look_at (const Source *source, Look *out, GError **error)
 {
   struct stat st;
+  int r = source_stat (source, &st);
 
-  return source_stat (source, &st) == 0 ? to_ns (st.st_mtim) : 0;
+  if (r == 0)
+    r = source_size (source, &out->size);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
+  out->mtime = to_ns (st.st_mtim);
+  return true;
 }
 
 /* Why the source is not the one that the store knows, or NULL. For a file this is what remains to
@@ -55,13 +68,13 @@ find_exchange (const Store *store, const StoreDisk *known, Source *source)
  * that has its size and time is the same, or a true copy: image and store may be moved together. A
  * block device's node does not tell when its blocks changed, but the kernel counts writes. */
 static char *
-find_change (const Store *store, const StoreDisk *known, Source *source)
+find_change (const Store *store, const StoreDisk *known, Source *source, const Look *look)
 {
   uint64_t writes;
 
-  if (known->size != source_size (source))
+  if (known->size != look->size)
     return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
-  if (!source_is_block (source) && known->mtime != mtime_of (source))
+  if (!source_is_block (source) && known->mtime != look->mtime)
     return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
   if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
     return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
@@ -71,7 +84,7 @@ find_change (const Store *store, const StoreDisk *known, Source *source)
 /* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
  * and time the source had at last. */
 static char *
-find_damage (const Store *store, const StoreDisk *known, Source *source)
+find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look)
 {
   if (known == NULL)
     return NULL;
@@ -79,42 +92,42 @@ find_damage (const Store *store, const StoreDisk *known, Source *source)
     return g_strdup ("the host went down while the image was mounted");
   if (source_has_note (source, store_id (store)))
     return g_strdup ("old blocks could not be kept, and the store did not take down whose");
-  return store_was_clean (store) ? find_change (store, known, source)
+  return store_was_clean (store) ? find_change (store, known, source, look)
                                  : find_exchange (store, known, source);
 }
 
 /* Where the disk's write clock goes on: later than any time it may have shown. */
 static int64_t
-first_write_time (const Store *store, const StoreDisk *known, Source *source)
+first_write_time (const Store *store, const StoreDisk *known, Source *source, const Look *look)
 {
   struct timespec now;
   int64_t time;
 
   if (known == NULL && !source_is_block (source))
-    return mtime_of (source);
+    return look->mtime;
   clock_gettime (CLOCK_REALTIME, &now);
   time = to_ns (now);
   if (known == NULL)
     return time;
   if (store_was_clean (store))
     {
-      g_autofree char *change = find_change (store, known, source);
+      g_autofree char *change = find_change (store, known, source, look);
 
       if (change == NULL)
         return MIN (known->write_time, TIME_MAX);
     }
-  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, mtime_of (source)));
+  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, look->mtime));
 }
 
 /* The disk as it is now, for the next start. */
 static void
-note_disk (Store *store, const char *name, const Source *source, int64_t write_time)
+note_disk (Store *store, const char *name, const Source *source, const Look *look,
+           int64_t write_time)
 {
   uint64_t writes = 0;
 
   source_count_writes (source, &writes);
-  store_set_disk (store, name, source_path (source), source_size (source), mtime_of (source),
-                  write_time);
+  store_set_disk (store, name, source_path (source), look->size, look->mtime, write_time);
   store_set_disk_marks (store, name, source_identity (source), writes);
 }
 
@@ -320,10 +333,13 @@ set_free (Snapshots *set)
   g_free (set);
 }
 
-static Disk *
-open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Source *source)
+/* Makes a disk of the source, which is taken over then. *out_damage: why its snapshots cannot be
+ * right, or NULL. */
+static bool
+open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **source,
+           char **out_damage, GError **error)
 {
-  const StoreDisk *known = store_find_disk (set->store, name);
+  const StoreDisk *known = store_find_disk (set->store, set->names[i]);
   DiskConfig disk_config = {
     .barrier = set->barrier,
     .granule = set->granule,
@@ -332,13 +348,23 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, const char *name, Sour
     .cbw_timeout = config->cbw_timeout,
     .durable = config->durable,
     .store_id = store_id (set->store),
-    .write_time = first_write_time (set->store, known, source),
     .on_break = broken_leave_note,
     .on_break_data = set,
   };
+  Look look;
 
-  note_disk (set->store, name, source, disk_config.write_time);
-  return disk_new (source, &disk_config);
+  if (!look_at (*source, &look, error))
+    return false;
+  *out_damage = find_damage (set->store, known, *source, &look);
+  disk_config.write_time = first_write_time (set->store, known, *source, &look);
+  note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);
+  known = store_find_disk (set->store, set->names[i]);
+  if (known == NULL)
+    return fail (error, ENOSPC, "the store '%s' has no number left for a disk '%s'",
+                 store_path (set->store), set->names[i]);
+  set->numbers[i] = known->number;
+  set->disks[i] = disk_new (g_steal_pointer (source), &disk_config);
+  return true;
 }
 
 static bool
@@ -388,31 +414,30 @@ open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *source
   return check_reserve (set, error);
 }
 
+/* After a kill somebody may have cut the images off. */
+static bool
+check_tails (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      int r = disk_check_tail (set->disks[i]);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot stat image '%s'",
+                           source_path (disk_source (set->disks[i])));
+    }
+  return true;
+}
+
 /* Everything after the images are open and owned; takes them over. */
 static bool
 open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GError **error)
 {
   g_autofree char **damage_of = g_new0 (char *, set->n_disks + 1);
-  bool ok = true;
+  bool ok = open_store (set, config, sources, error);
 
-  if (!open_store (set, config, sources, error))
-    return false;
-  for (unsigned i = 0; i < set->n_disks; i++)
-    {
-      damage_of[i]
-          = find_damage (set->store, store_find_disk (set->store, set->names[i]), sources[i]);
-      set->disks[i] = open_disk (set, config, set->names[i], g_steal_pointer (&sources[i]));
-    }
   for (unsigned i = 0; i < set->n_disks && ok; i++)
-    {
-      const StoreDisk *known = store_find_disk (set->store, set->names[i]);
-
-      if (known == NULL)
-        ok = fail (error, ENOSPC, "the store '%s' has no number left for a disk '%s'",
-                   store_path (set->store), set->names[i]);
-      else
-        set->numbers[i] = known->number;
-    }
+    ok = open_disk (set, config, i, &sources[i], &damage_of[i], error);
   ok = ok && open_levels (set, damage_of, error);
   for (unsigned i = 0; i < set->n_disks; i++)
     g_free (damage_of[i]);
@@ -421,9 +446,7 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
   lock_acquire (&set->verbs);
   set_swap_chains (set);
   lock_release (&set->verbs);
-  for (unsigned i = 0; i < set->n_disks && !store_was_clean (set->store); i++)
-    disk_check_tail (set->disks[i]);
-  return true;
+  return store_was_clean (set->store) || check_tails (set, error);
 }
 
 Snapshots *
@@ -575,10 +598,13 @@ record_disks (Snapshots *set, GError **error)
     {
       Source *source = disk_source (set->disks[i]);
       int r = disk_flush (set->disks[i], false);
+      Look look;
 
       if (r < 0)
         return fail_errno (error, -r, "cannot sync image '%s'", source_path (source));
-      note_disk (set->store, set->names[i], source, to_ns (disk_write_time (set->disks[i])));
+      if (!look_at (source, &look, error))
+        return false;
+      note_disk (set->store, set->names[i], source, &look, to_ns (disk_write_time (set->disks[i])));
     }
   return true;
 }

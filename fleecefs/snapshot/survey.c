@@ -144,7 +144,7 @@ describe_disks (Snapshots *set, Survey *survey)
 
       disk->name = set->names[i];
       disk->source = source_path (source);
-      disk->size = source_size (source);
+      disk->has_size = source_size (source, &disk->size) == 0;
       disk->is_block = source_is_block (source);
       for (unsigned c = 0; c < COUNTER_N; c++)
         disk->counts[c] = disk_count (set->disks[i], (Counter) c);

@@ -11,7 +11,8 @@ typedef struct
 {
   const char *name;   /* the set's */
   const char *source; /* path of the image; the set's. Any bytes */
-  uint64_t size;      /* bytes */
+  bool has_size;      /* the image could be asked */
+  uint64_t size;      /* bytes, then */
   bool is_block;
   uint64_t counts[COUNTER_N];
   uint64_t n_read_waits; /* writes that waited for frozen reads */

@@ -185,24 +185,26 @@ source_fd (const Source *source)
   return source->fd;
 }
 
-uint64_t
-source_size (const Source *source)
+int
+source_size (const Source *source, uint64_t *out)
 {
   struct stat st;
 
-  if (source->is_block)
-    return source->block_size;
-  return fstat (source->fd, &st) == 0 ? (uint64_t) st.st_size : 0;
+  if (!source->is_block && fstat (source->fd, &st) != 0)
+    return -errno;
+  *out = source->is_block ? source->block_size : (uint64_t) st.st_size;
+  return 0;
 }
 
-uint64_t
-source_allocated (const Source *source)
+int
+source_allocated (const Source *source, uint64_t *out)
 {
   struct stat st;
 
-  if (source->is_block)
-    return source->block_size;
-  return fstat (source->fd, &st) == 0 ? (uint64_t) st.st_blocks * 512 : 0;
+  if (!source->is_block && fstat (source->fd, &st) != 0)
+    return -errno;
+  *out = source->is_block ? source->block_size : (uint64_t) st.st_blocks * 512;
+  return 0;
 }
 
 int
@@ -310,15 +312,26 @@ allocate (Source *source, int mode, uint64_t offset, uint64_t length)
   return 0;
 }
 
+/* Of what is to be zeroed, the bytes before the end of the source. */
+static int
+clip_to_size (const Source *source, uint64_t offset, uint64_t *length)
+{
+  uint64_t size;
+  int r = source_size (source, &size);
+
+  if (r == 0)
+    *length = offset < size ? units_min (*length, size - offset) : 0;
+  return r;
+}
+
 int
 source_allocate (Source *source, int mode, uint64_t offset, uint64_t length)
 {
-  uint64_t size = source_size (source);
   int r;
 
   if (source->is_block)
     {
-      if (length > size || offset > size - length)
+      if (length > source->block_size || offset > source->block_size - length)
         return -ENOSPC;
       if ((mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)) == 0)
         return 0; /* its blocks are always there */
@@ -329,9 +342,9 @@ source_allocate (Source *source, int mode, uint64_t offset, uint64_t length)
   /* EINVAL: a block device wants whole sectors. */
   if ((mode & FALLOC_FL_ZERO_RANGE) && (r == -EOPNOTSUPP || r == -EINVAL))
     {
-      if (mode & FALLOC_FL_KEEP_SIZE)
-        length = offset < size ? units_min (length, size - offset) : 0;
-      r = write_zeros (source, offset, length);
+      r = mode & FALLOC_FL_KEEP_SIZE ? clip_to_size (source, offset, &length) : 0;
+      if (r == 0)
+        r = write_zeros (source, offset, length);
     }
   return r;
 }

@@ -37,11 +37,13 @@ const char *source_path (const Source *source);
 bool source_is_block (const Source *source);
 /* The descriptor, for copy_file_range(). */
 int source_fd (const Source *source);
-/* The size now. */
-uint64_t source_size (const Source *source);
-/* The bytes that the file takes now in its file system, also beyond its end; of a block device its
- * size. */
-uint64_t source_allocated (const Source *source);
+/* The size now, and the bytes that the file takes now in its file system, also beyond its end.
+ * Return 0, or -errno with *out as it was. The last size that was seen would be no answer, for
+ * somebody may have cut the file off since, and 0 is one that breaks snapshots, or that tar(1)
+ * takes for a file of nothing but zeros. Of a block device both are its size, which is constant,
+ * and never an error. */
+int source_size (const Source *source, uint64_t *out);
+int source_allocated (const Source *source, uint64_t *out);
 /* Owner, mode, times and blocks of the file or device node. */
 int source_stat (const Source *source, struct stat *out);
 
