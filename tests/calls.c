@@ -138,7 +138,7 @@ calls_kind_name (CallKind kind)
 {
   static const char *const names[CALL_KINDS] = {
     "read",     "seek",   "stat",  "open",   "close",  "write", "copy", "allocate",
-    "truncate", "create", "mkdir", "rename", "unlink", "rmdir", "sync",
+    "truncate", "create", "mkdir", "rename", "unlink", "rmdir", "sync", "xattr",
   };
 
   return names[kind];
@@ -330,6 +330,10 @@ int REAL_PLAIN (fsync) (int);
 int WRAP_PLAIN (fsync) (int);
 int REAL_PLAIN (fdatasync) (int);
 int WRAP_PLAIN (fdatasync) (int);
+int REAL_PLAIN (fsetxattr) (int, const char *, const void *, size_t, int);
+int WRAP_PLAIN (fsetxattr) (int, const char *, const void *, size_t, int);
+int REAL_PLAIN (fremovexattr) (int, const char *);
+int WRAP_PLAIN (fremovexattr) (int, const char *);
 
 ssize_t
 WRAP (pread) (int fd, void *buffer, size_t length, off_t offset)
@@ -532,4 +536,22 @@ WRAP_PLAIN (fdatasync) (int fd)
   PASSAGE (CALL_SYNC, fd, .flags = 1);
 
   ALL_OR_NOTHING (REAL_PLAIN (fdatasync) (fd));
+}
+
+int
+WRAP_PLAIN (fsetxattr) (int fd, const char *name, const void *value, size_t length, int flags)
+{
+  PASSAGE (CALL_XATTR, fd, .xattr = name, .bytes = value, .length = length, .flags = flags);
+
+  if (fate.action == CALL_SHORT)
+    fate.action = CALL_GO_ON;
+  ALL_OR_NOTHING (REAL_PLAIN (fsetxattr) (fd, name, value, cut (fate, length), flags));
+}
+
+int
+WRAP_PLAIN (fremovexattr) (int fd, const char *name)
+{
+  PASSAGE (CALL_XATTR, fd, .xattr = name);
+
+  ALL_OR_NOTHING (REAL_PLAIN (fremovexattr) (fd, name));
 }

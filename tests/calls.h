@@ -40,6 +40,7 @@ typedef enum
   CALL_UNLINK,   /* unlinkat of a file */
   CALL_RMDIR,    /* rmdir, unlinkat with AT_REMOVEDIR */
   CALL_SYNC,     /* fsync, fdatasync */
+  CALL_XATTR,    /* fsetxattr, fremovexattr */
   CALL_KINDS,
 } CallKind;
 
@@ -68,12 +69,13 @@ typedef struct
   const char *path;    /* of the file, absolute; after its removal what it was */
   int fd;              /* of the file; of its directory where there is a name */
   const char *name;    /* of open, create, mkdir, rename, unlink, rmdir; else NULL */
+  const char *xattr;   /* its name; else NULL */
   const char *to_path; /* of rename, where to; else NULL */
   int to_fd;
   const char *to_name;
   uint64_t offset;   /* bytes; of truncate: the new size */
-  uint64_t length;   /* of read, write, copy, allocate */
-  const void *bytes; /* of write */
+  uint64_t length;   /* of read, write, copy, allocate, xattr */
+  const void *bytes; /* of write, and of xattr: the value, NULL: it is removed */
   int in_fd;         /* of copy: the other file */
   uint64_t in_offset;
   int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 1 for fdatasync */

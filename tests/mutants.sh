@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Takes one safeguard at a time out of the engine, builds test-race with that, and demands
-# that it fails: a test of a race that a broken engine passes would be worth nothing.
+# Takes one safeguard at a time out of the engine, builds test-race (or test-deadline) with that, and
+# demands that it fails: a test of a race that a broken engine passes would be worth nothing.
 #
 # A mutant is a file and a perl expression that changes it. One that does not change its
 # file, or does not compile, is a failure of this test.
@@ -11,19 +11,27 @@
 
 set -u
 
-: "${CC:?}" "${TEST_COMPILE:?}" "${TEST_LIBS:?}" "${top_srcdir:?}" "${top_builddir:?}"
+: "${CC:?}" "${TEST_COMPILE:?}" "${TEST_LIBS:?}" "${TEST_CALLS:?}"
+: "${top_srcdir:?}" "${top_builddir:?}"
 export CK_DEFAULT_TIMEOUT=10 CK_FORK=yes
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 n_bad=0
 
-# Builds test-race with the given object in place of the library's own.
+# The test's own files, and what they need of the linker.
+declare -A files=(
+    [test-race]="$top_srcdir/tests/test-race.c"
+    [test-deadline]="$top_srcdir/tests/test-deadline.c $top_srcdir/tests/calls.c $TEST_CALLS"
+)
+program=test-race
+
+# Builds the program with the given source in place of the library's own.
 build()
 {
     # The words of the commands are meant to be split.
     # shellcheck disable=SC2086
     (cd "$top_builddir" &&
-        $CC $TEST_COMPILE -o "$dir/test-race" "$top_srcdir/tests/test-race.c" "$@" $TEST_LIBS)
+        $CC $TEST_COMPILE -o "$dir/$program" ${files[$program]} "$@" $TEST_LIBS)
 }
 
 # NAME CASE FILE EXPRESSION: what is taken out, which case must notice, where, how.
@@ -37,7 +45,7 @@ mutant()
         echo "FAILED: $1: does not compile"
         cat "$dir/log"
         n_bad=$((n_bad + 1))
-    elif CK_RUN_CASE="$2" "$dir/test-race" >"$dir/log" 2>&1; then
+    elif CK_RUN_CASE="$2" "$dir/$program" >"$dir/log" 2>&1; then
         echo "FAILED: $1: $2 did not notice"
         cat "$dir/log"
         n_bad=$((n_bad + 1))
@@ -92,5 +100,20 @@ mutant 'a break does not stand in the overlay when the guest writes' break-befor
     cow/note.c 's/int r = chain_record_break \(chain\);/int r = 0;/'
 mutant 'a break is told after the merge' break-during-a-merge snapshot/merge.c \
     's/if \(broken_has_note \(merge->set\)\)/if (0)/'
+
+program=test-deadline
+if ! build 2>"$dir/log" || ! CK_RUN_CASE=note "$dir/$program" >>"$dir/log" 2>&1; then
+    echo "FAILED: test-deadline as it is"
+    cat "$dir/log"
+    exit 1
+fi
+if grep -q '^skipped' "$dir/log"; then
+    cat "$dir/log"
+else
+    mutant "a mark takes back another's note" note cow/deadline.c \
+        's/r == 0 && job->noted/r == 0/'
+    mutant 'a note that could not be left counts' note cow/note.c \
+        's/if \(r == 0\)\n    (disk->n_notes\+\+;)/$1/'
+fi
 
 [ "$n_bad" -eq 0 ]

@@ -151,6 +151,12 @@ START_TEST (test_sees_the_source)
   ck_assert_int_eq (plan.last.kind, CALL_SEEK);
   ck_assert_int_eq (source_flush (source, false), 0);
   ck_assert_int_eq (plan.last.kind, CALL_SYNC);
+  source_set_note (source, "id"); /* may fail: not all file systems have attributes */
+  ck_assert_int_eq (plan.last.kind, CALL_XATTR);
+  ck_assert_ptr_nonnull (plan.last.bytes);
+  source_clear_note (source);
+  ck_assert_int_eq (plan.last.kind, CALL_XATTR);
+  ck_assert_ptr_null (plan.last.bytes);
   ck_assert_uint_eq (calls_count (), plan.last.number);
 }
 END_TEST

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -324,6 +325,67 @@ START_TEST (test_kill)
 }
 END_TEST
 
+/* The header of the overlay of snapshot number 1 or 2 is written: it waits for the test. */
+static sem_t at_header[2], let_go[2];
+
+/* Copies hang; the image refuses its first note. */
+static CallFate
+hold (const Call *call, void *data)
+{
+  unsigned *n_notes = data, i = strstr (call->path, "/000002/") != NULL ? 1 : 0;
+
+  if (call->kind == CALL_XATTR && call->bytes != NULL && (*n_notes)++ == 0)
+    return (CallFate){ CALL_FAIL, ENOSPC, 0 };
+  if (call->place == CALL_SOURCE)
+    return (CallFate){ CALL_GO_ON, 0, 0 };
+  if (call->offset > 0 || !g_str_has_suffix (call->path, ".qcow2"))
+    return (CallFate){ CALL_HANG, 0, 0 };
+  sem_post (&at_header[i]);
+  sem_wait (&let_go[i]);
+  sem_post (&let_go[i]); /* for all that come later */
+  return (CallFate){ CALL_GO_ON, 0, 0 };
+}
+
+/* The write that breaks "b" cannot leave a note and waits until the mark stands in the overlay.
+ * Then it must not take away the note of the write that broke "a", whose mark still hangs. */
+START_TEST (test_note_of_another)
+{
+  static uint8_t a[SIZE], b[SIZE];
+  unsigned n_notes = 0;
+  pthread_t thread;
+
+  if (!can_have_note ())
+    return;
+  for (unsigned i = 0; i < 2; i++)
+    ck_assert (sem_init (&at_header[i], 0, 0) == 0 && sem_init (&let_go[i], 0, 0) == 0);
+  calls_watch (CALL_SOURCE, test_path ("disk.img"));
+  open_set ();
+  freeze ("a", a);
+  must_write (1, 2);
+  freeze ("b", b);
+  must_write (0, 2);
+
+  calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_DATA_CHANGES | 1U << CALL_XATTR, hold,
+              NULL, &n_notes);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, NULL), 0);
+  sem_wait (&at_header[1]);
+  ck_assert (!has_note ());
+  must_write (2, 2);
+  sem_wait (&at_header[0]);
+  ck_assert (has_note ());
+  sem_post (&let_go[1]);
+  ck_assert_int_eq (pthread_join (thread, NULL), 0);
+  ck_assert (has_note ());
+  assert_broken ("a", "cbw-timeout");
+  assert_broken ("b", "cbw-timeout");
+
+  sem_post (&let_go[0]);
+  calls_release ();
+  close_set ();
+  ck_assert (!has_note ());
+}
+END_TEST
+
 int
 main (void)
 {
@@ -336,6 +398,10 @@ main (void)
   tcase_add_test (tcase, test_neighbour);
   tcase_add_test (tcase, test_others);
   tcase_add_test (tcase, test_kill);
+  suite_add_tcase (suite, tcase);
+  tcase = tcase_create ("note");
+  tcase_add_checked_fixture (tcase, set_up, tear_down);
+  tcase_add_test (tcase, test_note_of_another);
   suite_add_tcase (suite, tcase);
   return test_main (suite);
 }
