@@ -110,9 +110,9 @@ mutant 'a clean header is not on disk when the store says clean' first-writes ov
     's/(r = mark \(overlay, false\);\n  )return r == 0 \? overlay_sync \(overlay\) : r;/$1return r;/'
 mutant 'a backing file name is not on disk when the store says clean' relink overlay/overlay.c \
     's/else if \(r == 0 && overlay->header_written\)/else if (0)/'
-mutant 'the images are not on disk when the store says clean' first-writes snapshot/set-open.c \
+mutant 'the images are not on disk when the store says clean' first-writes snapshot/set-images.c \
     's/int r = disk_flush \(set->disks\[i\], false\)/int r = 0/'
-mutant 'their times are not on disk when the store says clean' first-writes snapshot/set-open.c \
+mutant 'their times are not on disk when the store says clean' first-writes snapshot/set-images.c \
     's/disk_flush \(set->disks\[i\], false\)/disk_flush (set->disks[i], true)/'
 mutant 'a removed layer comes back' 'power-then-process sizes' store/store.c \
     's/ \|\| !dir_sync \(store->snapshots_fd, store->snapshots_path, error\)\)/)/'

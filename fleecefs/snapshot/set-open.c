@@ -1,285 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Start and end of a set: images, store, the snapshots that are there. */
+/* Start and end of a set: store, images, snapshots in the order in which each needs the others, and
+ * what is written down when the set goes to work and when it ends. */
 #include "base/fail.h"
 #include "snapshot/broken.h"
 #include "snapshot/merge.h"
 
 #include <errno.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#define NS_PER_S INT64_C (1000000000)
-
-/* The latest time that the write clock starts with (the year 2230): files and manifests can
- * claim any, and it has to go on from there. */
-#define TIME_MAX (INT64_MAX - INT64_C (1000000000) * NS_PER_S)
-
-static int64_t
-to_ns (struct timespec ts)
-{
-  int64_t seconds = CLAMP (ts.tv_sec, -TIME_MAX / NS_PER_S, TIME_MAX / NS_PER_S);
-
-  return seconds * NS_PER_S + ts.tv_nsec;
-}
-
-/* What an image looks like: to compare with what the store knows, or for the store to know. */
-typedef struct
-{
-  uint64_t size;
-  int64_t mtime;
-} Look;
-
-static bool
-look_at (const Source *source, Look *out, GError **error)
-{
-  struct stat st;
-  int r = source_stat (source, &st);
-
-  if (r == 0)
-    r = source_size (source, &out->size);
-  if (r < 0)
-    return fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
-  out->mtime = to_ns (st.st_mtim);
-  return true;
-}
-
-/* Why the source is not the one that the store knows, or NULL. For a file this is what remains to
- * look at after a kill. */
-static char *
-find_exchange (const Store *store, const StoreDisk *known, Source *source)
-{
-  uint64_t identity = source_identity (source);
-
-  if (known->identity == 0 || identity == 0 || known->identity == identity)
-    return NULL;
-  if (!source_is_block (source))
-    return g_strdup_printf ("image '%s' is another file than the one that was mounted: a copy, or "
-                            "something new in its place",
-                            source_path (source));
-  return store_same_boot (store)
-             ? g_strdup_printf ("block device '%s' was detached and attached again, perhaps to "
-                                "something else",
-                                source_path (source))
-             : NULL;
-}
-
-/* Why what the store says of the source after a clean close is not true any more, or NULL. A file
- * that has its size and time is the same, or a true copy: image and store may be moved together. A
- * block device's node does not tell when its blocks changed, but the kernel counts writes. */
-static char *
-find_change (const Store *store, const StoreDisk *known, Source *source, const Look *look)
-{
-  uint64_t writes;
-
-  if (known->size != look->size)
-    return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
-  if (!source_is_block (source) && known->mtime != look->mtime)
-    return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
-  if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
-    return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
-  return source_is_block (source) ? find_exchange (store, known, source) : NULL;
-}
-
-/* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
- * and time the source had at last. */
-static char *
-find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look)
-{
-  if (known == NULL)
-    return NULL;
-  if (store_host_crashed (store) && !store_was_durable (store))
-    return g_strdup ("the host went down while the image was mounted");
-  if (source_has_note (source, store_id (store)))
-    return g_strdup ("old blocks could not be kept, and the store did not take down whose");
-  return store_was_clean (store) ? find_change (store, known, source, look)
-                                 : find_exchange (store, known, source);
-}
-
-/* Where the disk's write clock goes on: later than any time it may have shown. */
-static int64_t
-first_write_time (const Store *store, const StoreDisk *known, Source *source, const Look *look)
-{
-  struct timespec now;
-  int64_t time;
-
-  if (known == NULL && !source_is_block (source))
-    return look->mtime;
-  clock_gettime (CLOCK_REALTIME, &now);
-  time = to_ns (now);
-  if (known == NULL)
-    return time;
-  if (store_was_clean (store))
-    {
-      g_autofree char *change = find_change (store, known, source, look);
-
-      if (change == NULL)
-        return MIN (known->write_time, TIME_MAX);
-    }
-  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, look->mtime));
-}
-
-/* The disk as it is now, for the next start. */
-static void
-note_disk (Store *store, const char *name, const Source *source, const Look *look,
-           int64_t write_time)
-{
-  uint64_t writes = 0;
-
-  source_count_writes (source, &writes);
-  store_set_disk (store, name, source_path (source), look->size, look->mtime, write_time);
-  store_set_disk_marks (store, name, source_identity (source), writes);
-}
-
-/* --- levels --- */
-
-static int
-find_disk (const Snapshots *set, const char *name)
-{
-  for (unsigned i = 0; i < set->n_disks; i++)
-    if (strcmp (set->names[i], name) == 0)
-      return (int) i;
-  return -1;
-}
-
-/* Is it an error of the moment? It says nothing of what is in the overlay. */
-static bool
-is_passing (int errnum)
-{
-  return errnum == EBUSY || errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM
-         || errnum == ENOLCK;
-}
-
-/* Opens one overlay of a level. One that cannot be opened is a broken layer: *out_damage says why,
- * or stays NULL. Fails when the next start may find it right. */
-static bool
-open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, Layer **out_layer,
-            char **out_damage, GError **error)
-{
-  g_autofree char *name = store_overlay_name (image->disk);
-  g_autoptr (GError) local = NULL;
-  Overlay *overlay = NULL;
-  int dir_fd = store_open_layer (set->store, record->layer, &local);
-
-  if (dir_fd >= 0)
-    {
-      overlay = overlay_open (dir_fd, name, image->size, set->granule, &local);
-      if (overlay != NULL)
-        overlay_set_space (overlay, set->space);
-      close (dir_fd);
-    }
-  if (overlay == NULL && is_passing (fail_code (local)))
-    {
-      g_autofree char *path = store_layer_path (set->store, record->layer);
-
-      return fail (error, fail_code (local), "cannot open the overlays in '%s': %s", path,
-                   local->message);
-    }
-  if (overlay == NULL)
-    *out_damage = g_strdup (local->message);
-  *out_layer = layer_new (overlay, image->size, record->layer);
-  return true;
-}
-
-/* Breaks a level's snapshot, if it is not broken yet. */
-static void
-break_one (Level *level, unsigned disk, const char *damage)
-{
-  if (level->layers[disk] == NULL || layer_is_broken (level->layers[disk]))
-    return;
-  layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
-  if (level->snapshot != NULL && level->snapshot->images[disk].broken_before == NULL)
-    level->snapshot->images[disk].broken_before = g_strdup (damage);
-}
-
-/* Breaks the snapshots of the levels up to this one: they read through it. */
-static void
-break_levels (Snapshots *set, unsigned n_levels, unsigned disk, const char *damage)
-{
-  for (unsigned i = 0; i < n_levels; i++)
-    break_one (set->levels->pdata[i], disk, damage);
-}
-
-/* damages: what is known of each disk's snapshots already, or NULL; it is why an overlay may be
- * damaged, too. */
-static bool
-open_level (Snapshots *set, const StoreRecord *record, char *const *damages, GError **error)
-{
-  Level *level = level_new (record->layer, set->n_disks);
-
-  g_ptr_array_add (set->levels, level);
-  if (record->name != NULL)
-    snapshot_new (set, level, record, 1);
-  for (unsigned i = 0; i < record->images->len; i++)
-    {
-      const StoreImage *image = record->images->pdata[i];
-      g_autofree char *damage = NULL;
-      int disk = find_disk (set, image->disk);
-
-      if (disk < 0)
-        return fail (error, EINVAL,
-                     "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
-                     store_path (set->store), image->disk);
-      if (!open_layer (set, record, image, &level->layers[disk], &damage, error))
-        return false;
-      if (image->broken != NULL)
-        {
-          layer_break (level->layers[disk], LAYER_BROKEN_BEFORE, 0);
-          level->n_broken_written = ++level->n_broken_logged;
-        }
-      else if (level->layers[disk]->overlay != NULL
-               && overlay_is_marked_broken (level->layers[disk]->overlay))
-        break_one (level, (unsigned) disk, "old blocks could not be kept while it was mounted");
-      if (damage != NULL)
-        break_levels (set, set->levels->len, (unsigned) disk,
-                      damages[disk] != NULL ? damages[disk] : damage);
-    }
-  return true;
-}
-
-/* The newest overlay of a disk is the one that will be changed. All of it is read now, so that no
- * guest's write has to wait for that, or to find it damaged. */
-static void
-load_newest (Snapshots *set, unsigned disk)
-{
-  for (unsigned i = set->levels->len; i-- > 0;)
-    {
-      const Layer *layer = ((const Level *) set->levels->pdata[i])->layers[disk];
-      int r = layer != NULL && layer->overlay != NULL ? overlay_load (layer->overlay) : 0;
-
-      if (r < 0)
-        {
-          g_autofree char *name = store_overlay_name (set->names[disk]);
-          g_autofree char *damage = g_strdup_printf ("cannot read the tables of overlay '%s': %s",
-                                                     name, g_strerror (-r));
-
-          break_levels (set, i + 1, disk, damage);
-        }
-      if (layer != NULL)
-        return;
-    }
-}
-
-static bool
-open_levels (Snapshots *set, char *const *damages, GError **error)
-{
-  g_autoptr (GPtrArray) records = store_read_records (set->store, error);
-
-  if (records == NULL)
-    return false;
-  for (unsigned i = 0; i < records->len; i++)
-    if (!open_level (set, records->pdata[i], damages, error))
-      return false;
-  for (unsigned d = 0; d < set->n_disks; d++)
-    {
-      load_newest (set, d);
-      if (damages[d] != NULL)
-        break_levels (set, set->levels->len, d, damages[d]);
-    }
-  return true;
-}
-
-/* --- the set --- */
 
 static Snapshots *
 set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n_images)
@@ -333,39 +59,7 @@ set_free (Snapshots *set)
   g_free (set);
 }
 
-/* Makes a disk of the source, which is taken over then. *out_damage: why its snapshots cannot be
- * right, or NULL. */
-static bool
-open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **source,
-           char **out_damage, GError **error)
-{
-  const StoreDisk *known = store_find_disk (set->store, set->names[i]);
-  DiskConfig disk_config = {
-    .barrier = set->barrier,
-    .granule = set->granule,
-    .copy = config->copy,
-    .on_cbw_error = config->on_cbw_error,
-    .cbw_timeout = config->cbw_timeout,
-    .durable = config->durable,
-    .store_id = store_id (set->store),
-    .on_break = broken_leave_note,
-    .on_break_data = set,
-  };
-  Look look;
-
-  if (!look_at (*source, &look, error))
-    return false;
-  *out_damage = find_damage (set->store, known, *source, &look);
-  disk_config.write_time = first_write_time (set->store, known, *source, &look);
-  note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);
-  known = store_find_disk (set->store, set->names[i]);
-  if (known == NULL)
-    return fail (error, ENOSPC, "the store '%s' has no number left for a disk '%s'",
-                 store_path (set->store), set->names[i]);
-  set->numbers[i] = known->number;
-  set->disks[i] = disk_new (g_steal_pointer (source), &disk_config);
-  return true;
-}
+/* --- opening --- */
 
 static bool
 open_sources (const SnapshotsImage *images, unsigned n, Source **sources, GError **error)
@@ -414,31 +108,15 @@ open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *source
   return check_reserve (set, error);
 }
 
-/* After a kill somebody may have cut the images off. */
-static bool
-check_tails (Snapshots *set, GError **error)
-{
-  for (unsigned i = 0; i < set->n_disks; i++)
-    {
-      int r = disk_check_tail (set->disks[i]);
-
-      if (r < 0)
-        return fail_errno (error, -r, "cannot stat image '%s'",
-                           source_path (disk_source (set->disks[i])));
-    }
-  return true;
-}
-
 /* Everything after the images are open and owned; takes them over. */
 static bool
 open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GError **error)
 {
   g_autofree char **damage_of = g_new0 (char *, set->n_disks + 1);
-  bool ok = open_store (set, config, sources, error);
+  bool ok = open_store (set, config, sources, error)
+            && set_open_disks (set, config, sources, damage_of, error)
+            && set_open_levels (set, damage_of, error);
 
-  for (unsigned i = 0; i < set->n_disks && ok; i++)
-    ok = open_disk (set, config, i, &sources[i], &damage_of[i], error);
-  ok = ok && open_levels (set, damage_of, error);
   for (unsigned i = 0; i < set->n_disks; i++)
     g_free (damage_of[i]);
   if (!ok)
@@ -446,7 +124,7 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
   lock_acquire (&set->verbs);
   set_swap_chains (set);
   lock_release (&set->verbs);
-  return store_was_clean (set->store) || check_tails (set, error);
+  return store_was_clean (set->store) || set_check_tails (set, error);
 }
 
 Snapshots *
@@ -474,6 +152,8 @@ snapshots_set_broken_func (Snapshots *set, SnapshotsBrokenFunc func, void *data)
   set->on_broken = func;
   set->on_broken_data = data;
 }
+
+/* --- going to work --- */
 
 /* What is there may be of a time when it was not kept durable. */
 static bool
@@ -590,25 +270,6 @@ close_overlays (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs)
   return ok;
 }
 
-/* The sources are on disk, and what they look like then is what the next start expects. */
-static bool
-record_disks (Snapshots *set, GError **error)
-{
-  for (unsigned i = 0; i < set->n_disks; i++)
-    {
-      Source *source = disk_source (set->disks[i]);
-      int r = disk_flush (set->disks[i], false);
-      Look look;
-
-      if (r < 0)
-        return fail_errno (error, -r, "cannot sync image '%s'", source_path (source));
-      if (!look_at (source, &look, error))
-        return false;
-      note_disk (set->store, set->names[i], source, &look, to_ns (disk_write_time (set->disks[i])));
-    }
-  return true;
-}
-
 bool
 snapshots_close (Snapshots *set, GError **error)
 {
@@ -622,7 +283,7 @@ snapshots_close (Snapshots *set, GError **error)
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
   ok = close_overlays (set, error);
-  ok = record_disks (set, ok ? error : NULL) && ok;
+  ok = set_record_disks (set, ok ? error : NULL) && ok;
   lock_release (&set->verbs);
 
   set_free (set);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
  * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end),
+ * set-images.c (images, as the store knows them), set-levels.c (levels that are in the store),
  * merge.c (the background thread), broken.c (what breaks) and survey.c (what people are told). */
 #pragma once
 
@@ -102,3 +103,17 @@ Snapshot *set_create_snapshot (Snapshots *set, const char *name, GError **error)
 
 /* Replaces the chains of all disks at one instant by those of the set's levels. */
 void set_swap_chains (Snapshots *set) LOCK_REQUIRES (&set->verbs);
+
+/* Makes the set's disks of the sources, which are taken over, and tells the store of them.
+ * *damages: why the snapshots of each disk cannot be right, or NULL; new strings, also after a
+ * failure. */
+bool set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sources,
+                     char **damages, GError **error);
+/* Brings back the levels, with those snapshots broken that cannot be right. damages are those of
+ * set_open_disks(). Fails, with nothing broken for good, when the next start may find an overlay
+ * right that cannot be opened now. */
+bool set_open_levels (Snapshots *set, char *const *damages, GError **error);
+/* After a kill somebody may have cut the images off: disk_check_tail() for all. */
+bool set_check_tails (Snapshots *set, GError **error);
+/* Syncs the sources and tells the store what they look like then: the next start expects that. */
+bool set_record_disks (Snapshots *set, GError **error);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The images of a set and the store: whether they still are what the store knows, which is what
+ * snapshots of a time before this start rest on, and what the next start is to know of them. */
+#include "base/fail.h"
+#include "snapshot/broken.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define NS_PER_S INT64_C (1000000000)
+
+/* The latest time that the write clock starts with (the year 2230): files and manifests can
+ * claim any, and it has to go on from there. */
+#define TIME_MAX (INT64_MAX - INT64_C (1000000000) * NS_PER_S)
+
+static int64_t
+to_ns (struct timespec ts)
+{
+  int64_t seconds = CLAMP (ts.tv_sec, -TIME_MAX / NS_PER_S, TIME_MAX / NS_PER_S);
+
+  return seconds * NS_PER_S + ts.tv_nsec;
+}
+
+/* What an image looks like: to compare with what the store knows, or for the store to know. */
+typedef struct
+{
+  uint64_t size;
+  int64_t mtime;
+} Look;
+
+static bool
+look_at (const Source *source, Look *out, GError **error)
+{
+  struct stat st;
+  int r = source_stat (source, &st);
+
+  if (r == 0)
+    r = source_size (source, &out->size);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
+  out->mtime = to_ns (st.st_mtim);
+  return true;
+}
+
+/* Why the source is not the one that the store knows, or NULL. For a file this is what remains to
+ * look at after a kill. */
+static char *
+find_exchange (const Store *store, const StoreDisk *known, Source *source)
+{
+  uint64_t identity = source_identity (source);
+
+  if (known->identity == 0 || identity == 0 || known->identity == identity)
+    return NULL;
+  if (!source_is_block (source))
+    return g_strdup_printf ("image '%s' is another file than the one that was mounted: a copy, or "
+                            "something new in its place",
+                            source_path (source));
+  return store_same_boot (store)
+             ? g_strdup_printf ("block device '%s' was detached and attached again, perhaps to "
+                                "something else",
+                                source_path (source))
+             : NULL;
+}
+
+/* Why what the store says of the source after a clean close is not true any more, or NULL. A file
+ * that has its size and time is the same, or a true copy: image and store may be moved together. A
+ * block device's node does not tell when its blocks changed, but the kernel counts writes. */
+static char *
+find_change (const Store *store, const StoreDisk *known, Source *source, const Look *look)
+{
+  uint64_t writes;
+
+  if (known->size != look->size)
+    return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
+  if (!source_is_block (source) && known->mtime != look->mtime)
+    return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
+  if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
+    return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
+  return source_is_block (source) ? find_exchange (store, known, source) : NULL;
+}
+
+/* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
+ * and time the source had at last. */
+static char *
+find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look)
+{
+  if (known == NULL)
+    return NULL;
+  if (store_host_crashed (store) && !store_was_durable (store))
+    return g_strdup ("the host went down while the image was mounted");
+  if (source_has_note (source, store_id (store)))
+    return g_strdup ("old blocks could not be kept, and the store did not take down whose");
+  return store_was_clean (store) ? find_change (store, known, source, look)
+                                 : find_exchange (store, known, source);
+}
+
+/* Where the disk's write clock goes on: later than any time it may have shown. */
+static int64_t
+first_write_time (const Store *store, const StoreDisk *known, Source *source, const Look *look)
+{
+  struct timespec now;
+  int64_t time;
+
+  if (known == NULL && !source_is_block (source))
+    return look->mtime;
+  clock_gettime (CLOCK_REALTIME, &now);
+  time = to_ns (now);
+  if (known == NULL)
+    return time;
+  if (store_was_clean (store))
+    {
+      g_autofree char *change = find_change (store, known, source, look);
+
+      if (change == NULL)
+        return MIN (known->write_time, TIME_MAX);
+    }
+  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, look->mtime));
+}
+
+/* The disk as it is now, for the next start. */
+static void
+note_disk (Store *store, const char *name, const Source *source, const Look *look,
+           int64_t write_time)
+{
+  uint64_t writes = 0;
+
+  source_count_writes (source, &writes);
+  store_set_disk (store, name, source_path (source), look->size, look->mtime, write_time);
+  store_set_disk_marks (store, name, source_identity (source), writes);
+}
+
+/* Makes a disk of the source, which is taken over then. *out_damage: why its snapshots cannot be
+ * right, or NULL. */
+static bool
+open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **source,
+           char **out_damage, GError **error)
+{
+  const StoreDisk *known = store_find_disk (set->store, set->names[i]);
+  DiskConfig disk_config = {
+    .barrier = set->barrier,
+    .granule = set->granule,
+    .copy = config->copy,
+    .on_cbw_error = config->on_cbw_error,
+    .cbw_timeout = config->cbw_timeout,
+    .durable = config->durable,
+    .store_id = store_id (set->store),
+    .on_break = broken_leave_note,
+    .on_break_data = set,
+  };
+  Look look;
+
+  if (!look_at (*source, &look, error))
+    return false;
+  *out_damage = find_damage (set->store, known, *source, &look);
+  disk_config.write_time = first_write_time (set->store, known, *source, &look);
+  note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);
+  known = store_find_disk (set->store, set->names[i]);
+  if (known == NULL)
+    return fail (error, ENOSPC, "the store '%s' has no number left for a disk '%s'",
+                 store_path (set->store), set->names[i]);
+  set->numbers[i] = known->number;
+  set->disks[i] = disk_new (g_steal_pointer (source), &disk_config);
+  return true;
+}
+
+bool
+set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sources, char **damages,
+                GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    if (!open_disk (set, config, i, &sources[i], &damages[i], error))
+      return false;
+  return true;
+}
+
+bool
+set_check_tails (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      int r = disk_check_tail (set->disks[i]);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot stat image '%s'",
+                           source_path (disk_source (set->disks[i])));
+    }
+  return true;
+}
+
+bool
+set_record_disks (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      int r = disk_flush (set->disks[i], false);
+      Look look;
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot sync image '%s'", source_path (source));
+      if (!look_at (source, &look, error))
+        return false;
+      note_disk (set->store, set->names[i], source, &look, to_ns (disk_write_time (set->disks[i])));
+    }
+  return true;
+}
