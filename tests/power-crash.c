@@ -303,6 +303,9 @@ crash_file (PowerNode *node, uint64_t moment, PowerChoices *choices, const char 
 
 /* --- directories --- */
 
+/* Of all that were made or counted. */
+static uint64_t n_states;
+
 /* How many of the changes are certain, and how many have begun. */
 static guint
 count_changes (const PowerNode *node, uint64_t moment, guint *out_n_certain)
@@ -337,24 +340,46 @@ choose_cut (PowerChoices *choices, guint n_certain, guint n)
     }
 }
 
-/* The names that are there: char * to PowerNode *. */
-static GHashTable *
-crash_names (const PowerNode *node, uint64_t moment, PowerChoices *choices)
+/* A move is on disk if it is in the other directory, where that has been made before. In both,
+ * changes are in the order of time, so these limits never cross. */
+static void
+limit_by_moves (const PowerNode *node, uint64_t state, guint *n_certain, guint *n)
 {
-  GHashTable *names = g_hash_table_new (g_str_hash, g_str_equal);
-  guint n_certain, n = count_changes (node, moment, &n_certain);
-  guint cut = choose_cut (choices, n_certain, n);
-  GHashTableIter iter;
-  gpointer name, child;
-
-  g_hash_table_iter_init (&iter, node->base_names);
-  while (g_hash_table_iter_next (&iter, &name, &child))
-    g_hash_table_insert (names, name, child);
-  for (guint i = 0; i < cut; i++)
+  for (guint i = *n_certain; i < *n; i++)
     {
       const PowerNameChange *change = node->name_changes->pdata[i];
 
-      if (change->gone != NULL)
+      if (change->other == NULL || change->other->state != state)
+        continue;
+      if (change->other_index < change->other->cut)
+        *n_certain = i + 1;
+      else
+        *n = i;
+    }
+}
+
+/* The names that are there: char * to PowerNode *. */
+static GHashTable *
+crash_names (PowerNode *node, uint64_t moment, PowerChoices *choices)
+{
+  GHashTable *names = g_hash_table_new (g_str_hash, g_str_equal);
+  guint n_certain, n = count_changes (node, moment, &n_certain);
+  GHashTableIter iter;
+  gpointer name, child;
+
+  limit_by_moves (node, n_states, &n_certain, &n);
+  node->cut = choose_cut (choices, n_certain, n);
+  node->state = n_states;
+  g_hash_table_iter_init (&iter, node->base_names);
+  while (g_hash_table_iter_next (&iter, &name, &child))
+    g_hash_table_insert (names, name, child);
+  for (guint i = 0; i < node->cut; i++)
+    {
+      const PowerNameChange *change = node->name_changes->pdata[i];
+
+      if (change->exchanged != NULL)
+        g_hash_table_replace (names, change->gone, change->exchanged);
+      else if (change->gone != NULL)
         g_hash_table_remove (names, change->gone);
       if (change->come != NULL)
         g_hash_table_replace (names, change->come, change->node);
@@ -387,6 +412,7 @@ crash_node (PowerNode *node, uint64_t moment, PowerChoices *choices, const char 
 void
 power_crash (PowerLog *log, uint64_t moment, PowerChoices *choices, const char *path)
 {
+  n_states++;
   crash_node (power_log_root (log), moment, choices, path);
 }
 
@@ -422,6 +448,7 @@ power_count (PowerLog *log, uint64_t moment, unsigned limit)
 
   do
     {
+      n_states++;
       walk (power_log_root (log), moment, choices);
       n++;
     }

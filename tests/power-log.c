@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -297,6 +298,22 @@ end_change (PowerLog *log, const Call *call, ssize_t result)
     change->mtime = mtime_of (&st);
 }
 
+/* A change of a directory, and what must be on disk when it is. */
+static void
+make_certain (PowerLog *log, PowerNode *node, guint index)
+{
+  for (guint i = index + 1; i-- > 0;)
+    {
+      PowerNameChange *change = node->name_changes->pdata[i];
+
+      if (change->certain != POWER_NEVER)
+        return;
+      change->certain = log->now;
+      if (change->other != NULL)
+        make_certain (log, change->other, change->other_index);
+    }
+}
+
 static void
 end_sync (PowerLog *log, const Call *call)
 {
@@ -316,25 +333,64 @@ end_sync (PowerLog *log, const Call *call)
     add_mtime (node, log->now, mtime);
   for (guint i = 0; node != NULL && node->is_directory && i < node->name_changes->len; i++)
     {
-      PowerNameChange *change = node->name_changes->pdata[i];
+      const PowerNameChange *change = node->name_changes->pdata[i];
 
       if (change->begun < passing.begun)
-        change->certain = MIN (change->certain, log->now);
+        make_certain (log, node, i);
     }
 }
 
-static void
-change_name (PowerLog *log, const char *parent_of, const char *gone, const char *come,
-             PowerNode *node)
+/* parent may be NULL: a directory that is none of the log's. */
+static PowerNameChange *
+change_name (PowerLog *log, PowerNode *parent, const char *gone, const char *come, PowerNode *node)
 {
-  PowerNode *parent = node_of_parent (log, parent_of);
   PowerNameChange *change;
 
   if (parent == NULL)
-    return;
+    return NULL;
   change = g_new0 (PowerNameChange, 1);
-  *change = (PowerNameChange){ log->now, POWER_NEVER, g_strdup (gone), g_strdup (come), node };
+  *change = (PowerNameChange){ .begun = log->now,
+                               .certain = POWER_NEVER,
+                               .gone = g_strdup (gone),
+                               .come = g_strdup (come),
+                               .node = node };
   g_ptr_array_add (parent->name_changes, change);
+  return change;
+}
+
+static void
+move (PowerLog *log, PowerNode *from, const char *name, PowerNode *to, const char *to_name,
+      PowerNode *node)
+{
+  PowerNameChange *gone = change_name (log, from, name, NULL, NULL);
+  PowerNameChange *come = change_name (log, to, NULL, to_name, node);
+
+  if (gone == NULL || come == NULL)
+    return;
+  gone->other = to;
+  gone->other_index = to->name_changes->len - 1;
+  come->other = from;
+  come->other_index = from->name_changes->len - 1;
+}
+
+static void
+end_rename (PowerLog *log, const Call *call, const char *name, PowerNode *node)
+{
+  PowerNode *from = node_of_parent (log, call->path), *to = node_of_parent (log, call->to_path);
+  g_autofree char *to_name = g_path_get_basename (call->to_path);
+  bool exchanges = (call->flags & RENAME_EXCHANGE) != 0;
+  PowerNameChange *change;
+  struct stat st;
+
+  if (from != to)
+    {
+      ck_assert_msg (!exchanges, "an exchange between two directories");
+      move (log, from, name, to, to_name, node);
+      return;
+    }
+  change = change_name (log, to, name, to_name, node);
+  if (change != NULL && exchanges && stat (call->path, &st) == 0)
+    change->exchanged = find_node (log, &st);
 }
 
 static void
@@ -342,17 +398,17 @@ end_name_change (PowerLog *log, const Call *call, ssize_t result)
 {
   const char *path = call->kind == CALL_RENAME ? call->to_path : call->path;
   g_autofree char *name = g_path_get_basename (call->path);
-  g_autofree char *to_name = g_path_get_basename (path);
+  PowerNode *parent = node_of_parent (log, path);
   struct stat st;
 
   if (call->kind == CALL_UNLINK || call->kind == CALL_RMDIR)
-    change_name (log, path, name, NULL, NULL);
+    change_name (log, parent, name, NULL, NULL);
   else if ((call->kind == CALL_CREATE ? fstat ((int) result, &st) : stat (path, &st)) != 0)
     return;
   else if (call->kind == CALL_RENAME)
-    change_name (log, path, name, to_name, find_node (log, &st));
+    end_rename (log, call, name, find_node (log, &st));
   else if ((call->flags & O_EXCL) != 0 || call->kind == CALL_MKDIR || find_node (log, &st) == NULL)
-    change_name (log, path, NULL, name, add_node (log, &st, path));
+    change_name (log, parent, NULL, name, add_node (log, &st, path));
   if (call->kind == CALL_RMDIR)
     {
       log->n_removed++;

@@ -13,7 +13,9 @@
  *                        enough for its name: ext4 and xfs give more than that, POSIX does not
  *
  * A change that has begun and is not certain may be on disk or not (power-crash.h). Names change
- * when their call returns; a directory keeps the order of its changes, as journals do.
+ * when their call returns; a directory keeps the order of its changes, as journals do. An exchange
+ * of two names, and a move to another directory, are on disk as a whole or not at all: a sync of
+ * either directory makes the move certain, and what came before it in the other one.
  *
  * One log at a time. The library's threads may make calls while one listens. */
 #pragma once
@@ -54,8 +56,11 @@ typedef struct
 {
   uint64_t begun; /* moments */
   uint64_t certain;
-  char *gone, *come; /* or NULL */
-  PowerNode *node;   /* that came */
+  char *gone, *come;    /* or NULL */
+  PowerNode *node;      /* that came */
+  PowerNode *exchanged; /* what has the name gone from then on; NULL: nothing */
+  PowerNode *other;     /* of a move: the other directory, */
+  guint other_index;    /* and which of its changes this is; else NULL */
 } PowerNameChange;
 
 /* From that moment on the file has at least this mtime. */
@@ -80,6 +85,8 @@ struct _PowerNode
   /* of a directory */
   GHashTable *base_names;  /* char * to PowerNode * */
   GPtrArray *name_changes; /* PowerNameChange *, in order */
+  uint64_t state;          /* the last crash state that had it, */
+  guint cut;               /* with so many of the changes; for power-crash.c */
 };
 
 typedef struct _PowerLog PowerLog;

@@ -120,6 +120,8 @@ mutant 'a record is not on disk when it gets its name' first-writes store/keyfil
     's/durable \? io_sync \(fd, false\) : 0/0/'
 mutant 'the name of a record is not on disk' first-writes store/keyfile.c \
     's/if \(!durable \|\| dir_sync \([^\n]*/if (1)/'
+mutant 'a record that was the spare is not on disk when the spare is made anew' full-store \
+    store/keyfile.c 's/if \(durable && !dir_sync [^\n]*\n    return note_put_back/if (0)\n    return note_put_back/'
 mutant 'the name of a layer is not on disk' first-writes store/store.c \
     's/fd < 0 \|\| \(durable && !dir_sync [^)]*\)\)/fd < 0/'
 mutant 'a start does not say that the host must not crash' process snapshot/set-open.c \

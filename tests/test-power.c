@@ -12,8 +12,10 @@
 #include "test-util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define N_WRITERS 4
 
@@ -41,6 +43,74 @@ crash (const char *name, const BedEffort *effort)
   power_try (bed, name, effort);
   bed_free (bed);
 }
+
+/* --- what names a crash leaves --- */
+
+/* Which of the three files, by its bytes, has that name after the crash; '-': none. */
+static char
+file_at (const char *directory, const char *name)
+{
+  g_autofree char *path = g_build_filename (directory, name, NULL);
+  g_autofree char *text = NULL;
+
+  return g_file_get_contents (path, &text, NULL, NULL) ? text[0] : '-';
+}
+
+/* All states of a crash at the last moment, as names in/x, in/y, in/z, z. */
+static char *
+names_after (PowerLog *log)
+{
+  g_autoptr (PowerChoices) choices = power_choices_all ();
+  const GArray *moments = power_log_moments (log);
+  uint64_t moment = g_array_index (moments, uint64_t, moments->len - 1);
+  GString *states = g_string_new (NULL);
+  unsigned n = 0;
+
+  do
+    {
+      g_autofree char *name = g_strdup_printf ("crash%u", n++);
+      const char *path = test_path (name);
+
+      power_crash (log, moment, choices, path);
+      g_string_append_printf (states, "%c%c%c%c ", file_at (path, "in/x"), file_at (path, "in/y"),
+                              file_at (path, "in/z"), file_at (path, "z"));
+    }
+  while (power_choices_next (choices));
+  ck_assert_uint_eq (power_count (log, moment, 100), n);
+  return g_string_free (states, FALSE);
+}
+
+/* Two names are exchanged, and a third file is moved to where they are. */
+START_TEST (names)
+{
+  static const char *const no_sources[] = { NULL };
+  bool synced = _i == 1;
+  g_autofree char *states = NULL;
+  const char *x, *y;
+  PowerLog *log;
+
+  ck_assert_int_eq (g_mkdir_with_parents (test_path ("live/in"), 0700), 0);
+  x = test_path ("live/in/x");
+  y = test_path ("live/in/y");
+  ck_assert (g_file_set_contents (x, "1", 1, NULL) && g_file_set_contents (y, "2", 1, NULL)
+             && g_file_set_contents (test_path ("live/z"), "3", 1, NULL));
+  log = power_log_new (test_path ("live"), no_sources);
+  ck_assert_int_eq (renameat2 (AT_FDCWD, x, AT_FDCWD, y, RENAME_EXCHANGE), 0);
+  ck_assert_int_eq (renameat (AT_FDCWD, test_path ("live/z"), AT_FDCWD, test_path ("live/in/z")),
+                    0);
+  if (synced)
+    {
+      int fd = open (test_path ("live/in"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+      ck_assert_int_eq (fsync (fd), 0);
+      close (fd);
+    }
+  power_log_stop (log);
+  states = names_after (log);
+  ck_assert_str_eq (states, synced ? "213- " : "12-3 21-3 213- ");
+  power_log_free (log);
+}
+END_TEST
 
 /* --- durability=power --- */
 
@@ -348,6 +418,29 @@ START_TEST (break_mark)
 }
 END_TEST
 
+/* The store's file system is full, of inodes or of blocks: what changes the manifest takes the
+ * place of the spare, and what it replaces is the next one. */
+START_TEST (full_store)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  power_log_fail (bed->log, CALL_STORE, CALL_CREATE, ENOSPC);
+  bed_rename (bed, "a", "b");
+  bed_mkdir (bed, "c");
+  bed_write (bed, 0, 32 * KIB, 4 * KIB);
+  power_log_fail (bed->log, CALL_STORE, CALL_WRITE, ENOSPC);
+  bed_rename (bed, "c", "d");
+  power_log_fail (bed->log, CALL_STORE, CALL_CREATE, ENOSPC);
+  bed_rmdir (bed, "b");
+  bed_write (bed, 0, 64 * KIB, 4 * KIB);
+  power_log_fail (bed->log, CALL_STORE, CALL_CREATE, ENOSPC);
+  bed_close (bed);
+  crash ("full store", &usual);
+}
+END_TEST
+
 /* --- sessions --- */
 
 static void
@@ -498,6 +591,7 @@ suite (void)
 {
   Suite *suite = suite_create ("power");
 
+  add (suite, "names", names, 2);
   add (suite, "first-writes", first_writes, 1);
   add (suite, "holes", holes, 1);
   add (suite, "unflushed", unflushed, 1);
@@ -513,6 +607,7 @@ suite (void)
   add (suite, "before-freeze", before_freeze, 1);
   add (suite, "after-freeze", after_freeze, 1);
   add (suite, "break-mark", break_mark, 1);
+  add (suite, "full-store", full_store, 1);
   add (suite, "remounts", remounts, 1);
   add (suite, "relink", relink, 1);
   add (suite, "reserved", reserved, 1);
