@@ -61,7 +61,6 @@ daemon_last_words (const Daemon *daemon, const char *words)
 {
   ssize_t written;
 
-  g_warning ("%s", words);
   written = write (daemon->pipe, words, strlen (words)); /* SIGPIPE is ignored by now */
   (void) written;
 }

@@ -24,5 +24,5 @@ bool daemon_fork (Daemon *daemon, GError **error);
  * they are to be. Fails when the child is gone before, with its last words if it left any. */
 bool daemon_await (const Daemon *daemon, const Places *places, GError **error);
 
-/* In the child: says why it ends, to the log and to a parent that still waits. */
+/* In the child: says why it ends to a parent that still waits. */
 void daemon_last_words (const Daemon *daemon, const char *words);

@@ -34,16 +34,10 @@ enum
   STATUS_USAGE = 2,
 };
 
-/* Prints the error as one line, whatever is in it: names may hold anything. */
 static int
 report (const GError *error)
 {
-  g_autofree char *line = g_strdup (error->message);
-
-  for (char *c = line; *c != '\0'; c++)
-    if (g_ascii_iscntrl (*c))
-      *c = '?';
-  fprintf (stderr, "fleecefs: %s\n", line);
+  g_critical ("%s", error->message);
   if (error->domain != USAGE_ERROR)
     return STATUS_FAILED;
   fprintf (stderr, "Try 'fleecefs --help'.\n");
