@@ -2,21 +2,26 @@
 #include "fs/log.h"
 
 #include "fs/fuse-compat.h"
+#include "fs/log-queue.h"
 
+#include <errno.h>
 #include <fuse_log.h>
 #include <glib.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
-/* Set before there are threads. */
+#define END_MS 2000
+
+/* Set before there are other threads. */
 static int least = LOG_NOTICE;
 static bool in_journal; /* standard error is a stream of it */
 static bool in_syslog;
+static LogQueue *queue; /* NULL: whoever has a message writes it */
 
 static int
 priority (GLogLevelFlags level)
@@ -44,6 +49,53 @@ one_line (const char *text, gssize length)
   return line;
 }
 
+/* By write(2): a thread that hangs here must hold no lock of stdio, for exit(3) takes them. */
+static void
+write_to_stderr (const char *text)
+{
+  struct pollfd polled = { .fd = STDERR_FILENO, .events = POLLOUT };
+  size_t length = strlen (text);
+
+  while (length > 0)
+    {
+      ssize_t n = write (STDERR_FILENO, text, length);
+
+      if (n < 0 && errno == EAGAIN) /* somebody else has set O_NONBLOCK for all */
+        poll (&polled, 1, -1);
+      else if (n < 0 && errno != EINTR)
+        return;
+      text += MAX (n, 0);
+      length -= (size_t) MAX (n, 0);
+    }
+}
+
+/* Blocks as long as the log does. */
+static void
+write_line (int level, const char *line)
+{
+  g_autofree char *text = NULL;
+
+  if (in_syslog)
+    {
+      syslog (level, "%s", line);
+      return;
+    }
+  text = in_journal ? g_strdup_printf ("<%d>%s\n", level, line)
+                    : g_strdup_printf ("fleecefs: %s\n", line);
+  write_to_stderr (text);
+}
+
+static void
+put (int level, const char *line)
+{
+  if (level > least)
+    return;
+  if (queue != NULL)
+    log_queue_push (queue, level, line);
+  else
+    write_line (level, line);
+}
+
 static GLogWriterOutput
 write_fields (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpointer user_data)
 {
@@ -55,12 +107,9 @@ write_fields (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpo
   for (gsize i = 0; i < n_fields; i++)
     if (line == NULL && strcmp (fields[i].key, "MESSAGE") == 0)
       line = one_line (fields[i].value, fields[i].length);
-  if (in_syslog)
-    syslog (priority (level), "%s", line);
-  else if (in_journal)
-    fprintf (stderr, "<%d>%s\n", priority (level), line);
-  else
-    fprintf (stderr, "fleecefs: %s\n", line);
+  put (priority (level), line);
+  if (queue != NULL && priority (level) == LOG_CRIT) /* the process is about to abort */
+    log_queue_flush (queue, END_MS);
   return G_LOG_WRITER_HANDLED;
 }
 
@@ -69,7 +118,10 @@ G_GNUC_PRINTF (2, 0)
 static void
 write_libfuse (enum fuse_log_level level, const char *format, va_list args)
 {
-  vsyslog ((int) level, format, args);
+  g_autofree char *text = g_strdup_vprintf (format, args);
+  g_autofree char *line = one_line (g_strchomp (text), -1);
+
+  put ((int) level, line);
 }
 
 /* systemd says in the environment which device and inode its stream has; it may have been
@@ -106,4 +158,20 @@ log_to_syslog (void)
   openlog ("fleecefs", LOG_PID, LOG_DAEMON);
   fuse_set_log_func (write_libfuse);
   in_syslog = true;
+}
+
+void
+log_start (void)
+{
+  fuse_set_log_func (write_libfuse);
+  queue = log_queue_new (write_line);
+  if (queue == NULL)
+    g_warning ("cannot start the thread of the log: while the log is not read, guests wait");
+}
+
+void
+log_end (void)
+{
+  if (queue != NULL && log_queue_flush (queue, END_MS))
+    log_queue_free (g_steal_pointer (&queue));
 }

@@ -87,6 +87,7 @@ serve (Session *session, Snapshots *set, const Places *places, bool started, GEr
   own_host_prepare ();
   ok = session_confine (session, places->overmount, error);
   snapshots_set_broken_func (set, session_drop_pages, session);
+  log_start ();
   session_block_signals ();
   ok = ok && snapshots_start (set, error);
   session_unblock_signals ();
@@ -185,6 +186,7 @@ main (int argc, char **argv)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (Options) options = NULL;
+  int status;
 
   privilege_clean_start ();
   log_init ();
@@ -205,5 +207,7 @@ main (int argc, char **argv)
   log_set_level (options->log_level);
   raise_file_limit ();
   signal (SIGXFSZ, SIG_IGN); /* a write beyond RLIMIT_FSIZE is an error of that write */
-  return start (options, &error) ? STATUS_OK : report (error);
+  status = start (options, &error) ? STATUS_OK : report (error);
+  log_end ();
+  return status;
 }

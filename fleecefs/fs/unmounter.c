@@ -2,6 +2,7 @@
 #include "fs/unmounter.h"
 
 #include "base/fail.h"
+#include "fs/log.h"
 #include "fs/mount-table.h"
 #include "fs/privilege.h"
 
@@ -100,6 +101,7 @@ work_on (int socket, const Overmount *overmount, void (*unmount) (void *data), v
   /* When the daemon is killed after its word, what is mounted there by then may be another's. A
    * change of capabilities would clear it. */
   prctl (PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  log_start ();
   if (overmount != NULL)
     cover (&work);
   if (await_word (&work))
@@ -108,6 +110,7 @@ work_on (int socket, const Overmount *overmount, void (*unmount) (void *data), v
         overmount_undo (work.overmount, work.device);
       unmount (data);
     }
+  log_end ();
   _exit (0);
 }
 
