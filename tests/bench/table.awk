@@ -34,6 +34,7 @@ BEGIN {
 	bound("store bytes for each byte of first write, allocated", "fleecefs", 1.3)
 	bound("store bytes for each byte of first write, written", "fleecefs", 1.3)
 	compare("power: first write", "fleecefs", "fdatasync", 0.77)
+	compare("power: first write", "fleecefs", "new-blocks", 0.77)
 	bound("power: first write, depth 16", "fleecefs", 0)
 }
 

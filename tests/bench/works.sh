@@ -262,7 +262,8 @@ work_mount () {
 }
 
 # durability=power on the disk of the output directory: a first write beside a write and fdatasync(2)
-# there.
+# there, to blocks that the file has and to new ones, of which the file system has to write down where
+# they are: so it has for those of an overlay.
 work_power () {
 	local disk first=(--rw=randwrite --bs=4k --size=256m --norandommap=0 --runtime="$seconds"
 		--time_based)
@@ -270,8 +271,10 @@ work_power () {
 	disk=$(mktemp -d "$output/power.XXXXXX") || fail "no directory in $output"
 	[ "$(stat -f -c %T "$disk")" != tmpfs ] || return
 	dd if=plain of="$disk/plain" bs=1M count=256 status=none
+	truncate -s 256M "$disk/sparse"
 	dd if=plain of="$disk/image" bs=1M count=256 conv=fsync status=none
 	fio_run 'power: first write' fdatasync "$disk/plain" $$ "${first[@]}" --fdatasync=1 --direct=0
+	fio_run 'power: first write' new-blocks "$disk/sparse" $$ "${first[@]}" --fdatasync=1 --direct=0
 	start_fleecefs "$disk/image" "$disk/mnt" -o durability=power
 	mkdir "$disk/mnt/one"
 	fio_run 'power: first write' fleecefs "$disk/mnt/.live/image" "$pid" "${first[@]}"
