@@ -117,6 +117,18 @@ ctl_json status
 ctl list -j mnt
 ctl_json list
 
+# A snapshot that is dropped between the open of status.json and a look at its size, if there is one.
+if strace -o /dev/null true 2>/dev/null; then
+	mkdir "mnt/x$long"
+	strace -o calls -P "$tmp/mnt/.fleecefs/status.json" -e inject=fstat,newfstatat,statx:delay_enter=3s \
+		"$FLEECECTL" list mnt >output 2>errors &
+	reader=$!
+	await grep -qs 'status\.json.*= [0-9]' calls || fail "no open: $(cat calls)"
+	rmdir "mnt/x$long"
+	wait "$reader" || fail "a snapshot is dropped, and then: $(cat errors)"
+	shows "^x$long "
+fi
+
 # One that is removed and still open, and one that broke.
 exec {file}<mnt/one/a.img
 rmdir mnt/one

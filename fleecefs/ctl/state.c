@@ -4,6 +4,7 @@
 #include "base/fail.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* What this program understands. */
 #define FORMAT 1
@@ -28,27 +29,52 @@ parse (State *state, const char *path, const char *text, gsize length, GError **
   return TRUE;
 }
 
+/* The text of the file up to its end. Not by its size, which is that of a text of now, and may be
+ * less than that of the one that was opened: a snapshot was dropped in between. */
+static GString *
+read_text (const char *file, GError **error)
+{
+  g_autoptr (GString) text = g_string_new (NULL);
+  FILE *stream = fopen (file, "re");
+  char piece[8192];
+  size_t n;
+  int errnum;
+
+  if (stream == NULL)
+    {
+      fail_errno (error, errno, "cannot open '%s'", file);
+      return NULL;
+    }
+  while ((n = fread (piece, 1, sizeof piece, stream)) > 0)
+    g_string_append_len (text, piece, (gssize) n);
+  errnum = ferror (stream) ? errno : 0;
+  fclose (stream);
+  if (errnum == 0)
+    return g_steal_pointer (&text);
+  fail_errno (error, errnum, "cannot read '%s'", file);
+  return NULL;
+}
+
 State *
 state_read (const char *mountpoint, const char *path, GError **error)
 {
   g_autoptr (State) state = g_new0 (State, 1);
   g_autofree char *file = g_build_filename (mountpoint, STATE_FILE, NULL);
-  g_autofree char *text = NULL;
+  g_autoptr (GString) text = NULL;
   g_autoptr (GError) why = NULL;
-  gsize length;
 
   state->mountpoint = g_strdup (mountpoint);
-  if (!g_file_get_contents (file, &text, &length, &why))
+  text = read_text (file, &why);
+  if (text == NULL)
     {
-      if (g_error_matches (why, G_FILE_ERROR, G_FILE_ERROR_NOENT)
-          || g_error_matches (why, G_FILE_ERROR, G_FILE_ERROR_NOTDIR))
+      if (fail_code (why) == ENOENT || fail_code (why) == ENOTDIR)
         fail (error, ENOENT, "'%s' is in no mount of fleecefs", path != NULL ? path : mountpoint);
       else
         g_propagate_error (error, g_steal_pointer (&why));
       return NULL;
     }
   state->read_at = g_get_monotonic_time ();
-  return parse (state, file, text, length, error) ? g_steal_pointer (&state) : NULL;
+  return parse (state, file, text->str, text->len, error) ? g_steal_pointer (&state) : NULL;
 }
 
 void
