@@ -307,13 +307,14 @@ loop_device () {
 
 # ---- an ordinary user ----
 
-# The copies of other tests' mounts, which would keep their daemons alive.
+# The copies of others' mounts, which would keep their daemons alive, or be taken for the test's.
 drop_foreign_mounts () {
-	local mountpoint
+	local mountpoint rest
 
-	tac /proc/self/mountinfo | while read -r _ _ _ _ mountpoint _; do
+	tac /proc/self/mountinfo | while read -r _ _ _ _ mountpoint rest; do
 		mountpoint=$(printf '%b' "${mountpoint//\\/\\0}")
-		[[ $mountpoint != */fleecefs-test.* ]] || umount -l "$mountpoint" 2>/dev/null
+		[[ $mountpoint != */fleecefs-test.* && $rest != *' - fuse.fleecefs '* ]] ||
+			umount -l "$mountpoint" 2>/dev/null
 	done
 }
 
