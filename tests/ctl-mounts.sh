@@ -20,6 +20,9 @@ setup
 expect_error 2 'no command given' "$FLEECECTL"
 expect_error 2 "unknown command 'stat'" "$FLEECECTL" stat
 expect_error 2 "bad option '-x'" "$FLEECECTL" list -x
+expect_error 2 "bad option '-x'" "$FLEECECTL" -xj list
+expect_error 2 "bad option '--json=1'" "$FLEECECTL" list --json=1
+expect_error 2 "bad option '--watch=0': give" "$FLEECECTL" status -w0
 expect_error 2 "bad option '--watch=0': give seconds from 1 to 3600" "$FLEECECTL" status --watch=0
 expect_error 2 'watch is for status' "$FLEECECTL" list --watch
 expect_error 2 'do not go together' "$FLEECECTL" status --watch --json
@@ -62,6 +65,23 @@ assert [(i["mountpoint"], i["snapshots"][0]["name"], len(i)) for i in a] == [(sy
 	"$tmp/$odd" || fail "$(cat output)"
 "$FLEECECTL" list one one/first "$odd" >output || fail 'list of two'
 [ "$(grep -c '^SNAPSHOT' output)" = 2 ] || fail "$(cat output)"
+
+# Both are watched: the end of one is not passed over.
+mkfifo pipe
+"$FLEECECTL" status -w1 >pipe 2>errors &
+watcher=$!
+exec {file}<pipe
+while read -r -t "$PATIENCE" -u "$file" line && [[ $line != "$tmp/a b"* ]]; do
+	:
+done
+umount "$odd" || fail 'umount'
+cat <&"$file" >output & # what else it says must not hold it up
+await_exit "$PATIENCE" "$watcher" || fail 'a mount is gone, and --watch goes on'
+wait "$watcher" && fail '--watch ends, and has status 0'
+grep -q "a b.* is no longer mounted$" errors || fail "--watch ends with: $(cat errors)"
+exec {file}<&-
+await_daemon "$odd"
+mount_fleecefs two.img "$odd"
 
 # A bound file is in a mount of its own.
 expect_error 1 "^fleecectl: 'bound' is in no mount of fleecefs$" "$FLEECECTL" list bound

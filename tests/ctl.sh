@@ -140,6 +140,44 @@ patch mnt/.live/a.img 8384512 4096 direct
 ctl list mnt
 shows "^$long .*  broken: disk 'a\.img': .*shorter"
 
+# At a terminal: no more lines than it has, whatever it shrinks to.
+mkdir mnt/s{1..30}
+timeout "$PATIENCE" python3 - "$FLEECECTL" <<'PYTHON' || fail 'at a terminal that changes its size'
+import fcntl, os, pty, signal, struct, sys, termios
+
+def set_size(rows, columns):
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+def next_screen():
+    text = b""
+    while not text.endswith(b"\033[J"):
+        text += os.read(master, 65536)
+    lines = text.decode().rpartition("\033[H")[2].split("\033[K\r\n")
+    print(*lines, sep="\n")
+    return lines
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+pid, master = pty.fork()
+if pid == 0:
+    signal.sigwait([signal.SIGUSR1])  # until there is a size
+    os.execv(sys.argv[1], [sys.argv[1], "status", "--watch=3600", "mnt"])
+set_size(50, 100)
+os.kill(pid, signal.SIGUSR1)
+lines = next_screen()
+assert len(lines) < 50 and any(line.startswith("s1 ") for line in lines)
+set_size(24, 47)
+lines = next_screen()
+assert len(lines) == 24 and max(map(len, lines)) <= 47
+assert any(line.startswith("file system ") for line in lines)
+assert any(line.startswith("(") and " older)" in line and line.endswith("  2 broken") for line in lines)
+assert any(line.startswith("s30 ") for line in lines)
+set_size(5, 47)
+assert len(next_screen()) == 5
+os.kill(pid, signal.SIGTERM)
+os.waitpid(pid, 0)
+PYTHON
+rmdir mnt/s{1..30}
+
 # Rates from the second time on; the end comes with the mount's.
 mkfifo pipe
 "$FLEECECTL" status --watch=1 mnt >pipe 2>errors &

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "ctl/mounts.h"
+#include "ctl/screen.h"
 #include "ctl/show.h"
 
 #include <errno.h>
@@ -12,11 +13,7 @@
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <time.h>
-#include <unistd.h>
 
-#define WIDTH_MIN 20
 #define WATCH_DEFAULT 2
 #define WATCH_MAX 3600
 
@@ -91,21 +88,6 @@ print (const char *text)
   return report (error->message);
 }
 
-/* Of the terminal, or what COLUMNS says; without both nothing is cut. */
-static unsigned
-find_width (void)
-{
-  const char *columns = g_getenv ("COLUMNS");
-  struct winsize size;
-  guint64 width = 0;
-
-  if (columns != NULL && g_ascii_string_to_unsigned (columns, 10, 1, 10000, &width, NULL))
-    return MAX ((unsigned) width, WIDTH_MIN);
-  if (ioctl (STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-    return MAX (size.ws_col, WIDTH_MIN);
-  return isatty (STDOUT_FILENO) ? 80 : G_MAXUINT / 2;
-}
-
 static void
 free_state (gpointer state)
 {
@@ -119,9 +101,8 @@ add_state (GPtrArray *states, const char *mountpoint, const char *path)
   g_autoptr (GError) error = NULL;
   State *state;
 
-  for (guint i = 0; i < states->len; i++)
-    if (strcmp (((State *) states->pdata[i])->mountpoint, mountpoint) == 0)
-      return TRUE;
+  if (state_find (states, mountpoint) != NULL)
+    return TRUE;
   state = state_read (mountpoint, path, &error);
   if (state != NULL)
     g_ptr_array_add (states, state);
@@ -207,37 +188,14 @@ print_json (const GPtrArray *states, gboolean is_list)
   return print (line);
 }
 
-static const State *
-find_state (const GPtrArray *states, const char *mountpoint)
+static int
+print_text (const GPtrArray *states, gboolean is_list)
 {
-  for (guint i = 0; states != NULL && i < states->len; i++)
-    if (strcmp (((State *) states->pdata[i])->mountpoint, mountpoint) == 0)
-      return states->pdata[i];
-  return NULL;
-}
+  unsigned width = screen_width ();
+  g_autofree char *text
+      = is_list ? show_lists (states, width) : show_statuses (states, NULL, width, G_MAXUINT);
 
-static GString *
-format_states (const GPtrArray *states, const GPtrArray *before, gboolean is_list)
-{
-  GString *out = g_string_new (NULL);
-  unsigned width = find_width ();
-
-  for (guint i = 0; i < states->len; i++)
-    {
-      const State *state = states->pdata[i];
-
-      if (i > 0)
-        g_string_append_c (out, '\n');
-      if (!is_list)
-        show_status (state, find_state (before, state->mountpoint), width, out);
-      else
-        {
-          if (states->len > 1)
-            show_mountpoint (state, width, out);
-          show_list (state, width, out);
-        }
-    }
-  return out;
+  return print (text);
 }
 
 static int
@@ -245,28 +203,45 @@ show_once (const Options *options)
 {
   gboolean ok;
   g_autoptr (GPtrArray) states = read_states (options, &ok);
-  g_autoptr (GString) text = NULL;
-  int status;
+  int status = options->json ? print_json (states, options->is_list)
+                             : print_text (states, options->is_list);
 
-  if (options->json)
-    status = print_json (states, options->is_list);
-  else
-    {
-      text = format_states (states, NULL, options->is_list);
-      status = print (text->str);
-    }
   return ok ? status : STATUS_FAILED;
 }
 
-/* Over what was there before, if it is a terminal: each line ends in "clear the rest of the line",
- * the last one in "clear what is below". */
-static char *
-as_screen (const char *text)
+/* Draws it, and again when the terminal has another size, until then. */
+static int
+show_until (const GPtrArray *states, const GPtrArray *before, gint64 until)
 {
-  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
-  g_autofree char *joined = g_strjoinv ("\033[K\n", lines);
+  int status;
 
-  return g_strconcat ("\033[H", joined, "\033[J", NULL);
+  do
+    {
+      g_autofree char *text = show_statuses (states, before, screen_width (), screen_height ());
+      g_autofree char *screen = screen_text (text);
+
+      status = print (screen);
+    }
+  while (status == STATUS_OK && !screen_wait (until));
+  return status;
+}
+
+/* False, and reported, when a mount that was there is gone. */
+static gboolean
+are_all_there (const GPtrArray *before, const GPtrArray *states)
+{
+  for (guint i = 0; before != NULL && i < before->len; i++)
+    {
+      const State *state = before->pdata[i];
+      g_autofree char *message = NULL;
+
+      if (state_find (states, state->mountpoint) != NULL)
+        continue;
+      message = g_strdup_printf ("'%s' is no longer mounted", state->mountpoint);
+      report (message);
+      return FALSE;
+    }
+  return TRUE;
 }
 
 /* Ends when it is interrupted, or when a mount is gone. */
@@ -274,26 +249,19 @@ static int
 watch (const Options *options)
 {
   g_autoptr (GPtrArray) before = NULL;
-  gboolean is_terminal = isatty (STDOUT_FILENO), ok = TRUE;
-  int status = is_terminal ? print ("\033[2J") : STATUS_OK;
+  int status = print (screen_begin ());
 
   while (status == STATUS_OK)
     {
+      gboolean ok;
       g_autoptr (GPtrArray) states = read_states (options, &ok);
-      g_autoptr (GString) text = NULL;
-      g_autofree char *screen = NULL;
 
-      if (!ok)
+      if (!ok || !are_all_there (before, states))
         return STATUS_FAILED;
-      text = format_states (states, before, FALSE);
-      if (is_terminal)
-        screen = as_screen (text->str);
-      else
-        g_string_append_c (text, '\n');
-      status = print (is_terminal ? screen : text->str);
+      status = show_until (states, before,
+                           g_get_monotonic_time () + options->watch * (gint64) G_USEC_PER_SEC);
       g_clear_pointer (&before, g_ptr_array_unref);
       before = g_steal_pointer (&states);
-      nanosleep (&(struct timespec){ .tv_sec = options->watch }, NULL);
     }
   return status;
 }
@@ -340,7 +308,7 @@ main (int argc, char **argv)
 
   setlocale (LC_CTYPE, ""); /* only that: what is printed is English */
   opterr = 0;
-  while ((c = getopt_long (argc, argv, "hjVw", known, NULL)) != -1)
+  while ((c = getopt_long (argc, argv, "hjVw::", known, NULL)) != -1)
     switch (c)
       {
       case 'h':
@@ -356,7 +324,10 @@ main (int argc, char **argv)
                                WATCH_MAX);
         break;
       default:
-        return report_usage ("bad option '%s'", argv[optind - 1]);
+        /* Of letters in one word getopt(3) tells which it was. */
+        return optopt != 0 && strchr ("hjVw", optopt) == NULL
+                   ? report_usage ("bad option '-%c'", optopt)
+                   : report_usage ("bad option '%s'", argv[optind - 1]);
       }
   return run (&options, argv + optind);
 }

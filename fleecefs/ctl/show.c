@@ -32,7 +32,7 @@ state_of (JsonObject *snapshot)
   return *reason != '\0' ? g_strdup_printf ("%s: %s", word, reason) : g_steal_pointer (&word);
 }
 
-void
+static void
 show_mountpoint (const State *state, unsigned width, GString *out)
 {
   g_autofree char *mountpoint = text_printable (state->mountpoint);
@@ -42,7 +42,7 @@ show_mountpoint (const State *state, unsigned width, GString *out)
 
 /* --- list --- */
 
-void
+static void
 show_list (const State *state, unsigned width, GString *out)
 {
   static const char *const headings[] = { "SNAPSHOT", "CREATED", "KEPT", "STATE", NULL };
@@ -57,6 +57,22 @@ show_list (const State *state, unsigned width, GString *out)
                                     size (snapshot, "kept_bytes"), state_of (snapshot) });
     }
   table_print (table, width, out);
+}
+
+char *
+show_lists (const GPtrArray *states, unsigned width)
+{
+  GString *out = g_string_new (NULL);
+
+  for (guint i = 0; i < states->len; i++)
+    {
+      if (i > 0)
+        g_string_append_c (out, '\n');
+      if (states->len > 1)
+        show_mountpoint (states->pdata[i], width, out);
+      show_list (states->pdata[i], width, out);
+    }
+  return g_string_free (out, FALSE);
 }
 
 /* --- status --- */
@@ -136,21 +152,41 @@ show_disks (const State *state, const State *before, unsigned width, GString *ou
   table_print (table, width, out);
 }
 
+/* A row for the n oldest snapshots. */
 static void
-show_snapshots (const State *state, unsigned width, GString *out)
+add_older (Table *table, const State *state, unsigned n)
+{
+  unsigned n_broken = 0;
+
+  for (unsigned i = 0; i < n; i++)
+    {
+      JsonObject *snapshot = state_element (state->object, "snapshots", i);
+
+      n_broken += strcmp (state_text (snapshot, "state"), "broken") == 0;
+    }
+  table_add (table, (char *[]){ g_strdup_printf ("(%u older)", n), g_strdup (""), g_strdup (""),
+                                n_broken > 0 ? g_strdup_printf ("%u broken", n_broken)
+                                             : g_strdup ("ok") });
+}
+
+static void
+show_snapshots (const State *state, unsigned width, unsigned max, GString *out)
 {
   static const char *const headings[] = { "SNAPSHOT", "AGE", "KEPT", "STATE", NULL };
   static const TableColumn columns[] = { TABLE_CUT, TABLE_RIGHT, TABLE_RIGHT, TABLE_CUT };
   g_autoptr (Table) table = table_new (headings, columns);
   uint64_t now = state_number (state->object, "time_unix");
   unsigned n = state_length (state->object, "snapshots");
+  unsigned n_older = n > max ? n - max : 0;
 
   if (n == 0)
     {
       table_line ("no snapshots", width, out);
       return;
     }
-  for (unsigned i = 0; i < n; i++)
+  if (n_older > 0)
+    add_older (table, state, n_older);
+  for (unsigned i = n_older; i < n; i++)
     {
       JsonObject *snapshot = state_element (state->object, "snapshots", i);
       uint64_t created = state_number (snapshot, "created_unix");
@@ -236,16 +272,64 @@ show_merges (const State *state, unsigned width, GString *out)
     }
 }
 
-void
-show_status (const State *state, const State *before, unsigned width, GString *out)
+static void
+show_status (const State *state, const State *before, unsigned width, unsigned max_snapshots,
+             GString *out)
 {
   show_head (state, width, out);
   g_string_append_c (out, '\n');
   show_disks (state, before, width, out);
   g_string_append_c (out, '\n');
-  show_snapshots (state, width, out);
+  show_snapshots (state, width, max_snapshots, out);
   g_string_append_c (out, '\n');
   if (state_object (state->object, "store") != NULL)
     show_store (state, width, out);
   show_merges (state, width, out);
+}
+
+/* At most max_snapshots of each mount. */
+static char *
+format_statuses (const GPtrArray *states, const GPtrArray *before, unsigned width,
+                 unsigned max_snapshots)
+{
+  GString *out = g_string_new (NULL);
+
+  for (guint i = 0; i < states->len; i++)
+    {
+      const State *state = states->pdata[i];
+      const State *older = before != NULL ? state_find (before, state->mountpoint) : NULL;
+
+      if (i > 0)
+        g_string_append_c (out, '\n');
+      show_status (state, older, width, max_snapshots, out);
+    }
+  return g_string_free (out, FALSE);
+}
+
+static unsigned
+count_lines (const char *text)
+{
+  unsigned n = 0;
+
+  for (; (text = strchr (text, '\n')) != NULL; text++)
+    n++;
+  return n;
+}
+
+char *
+show_statuses (const GPtrArray *states, const GPtrArray *before, unsigned width, unsigned height)
+{
+  unsigned max = 0;
+
+  for (guint i = 0; i < states->len; i++)
+    max = MAX (max, state_length (((const State *) states->pdata[i])->object, "snapshots"));
+  for (;;)
+    {
+      g_autofree char *text = format_statuses (states, before, width, max);
+      unsigned n = count_lines (text);
+
+      if (n <= height || max == 0)
+        return g_steal_pointer (&text);
+      max -= MIN (max, MAX ((n - height) / states->len, 1));
+    }
 }

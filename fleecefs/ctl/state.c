@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 /* What this program understands. */
 #define FORMAT 1
@@ -83,6 +84,15 @@ state_free (State *state)
   g_clear_pointer (&state->root, json_node_unref);
   g_free (state->mountpoint);
   g_free (state);
+}
+
+const State *
+state_find (const GPtrArray *states, const char *mountpoint)
+{
+  for (guint i = 0; i < states->len; i++)
+    if (strcmp (((State *) states->pdata[i])->mountpoint, mountpoint) == 0)
+      return states->pdata[i];
+  return NULL;
 }
 
 static JsonNode *

@@ -23,6 +23,9 @@ State *state_read (const char *mountpoint, const char *path, GError **error);
 void state_free (State *state);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (State, state_free)
 
+/* The one of that mountpoint (State *), or NULL. */
+const State *state_find (const GPtrArray *states, const char *mountpoint);
+
 /* A field of an object, which may be NULL. */
 const char *state_text (JsonObject *object, const char *name);
 uint64_t state_number (JsonObject *object, const char *name);
