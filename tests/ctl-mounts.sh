@@ -66,6 +66,16 @@ assert [(i["mountpoint"], i["snapshots"][0]["name"], len(i)) for i in a] == [(sy
 "$FLEECECTL" list one one/first "$odd" >output || fail 'list of two'
 [ "$(grep -c '^SNAPSHOT' output)" = 2 ] || fail "$(cat output)"
 
+# JSON has no character that it does not allow.
+control=$'control \x1f \x7f \xff'
+mkdir "$control"
+mount --bind one "$control" || fail 'mount --bind'
+"$FLEECECTL" list --json "$control" >output || fail 'list --json'
+python3 -c 'import json
+assert json.load(open("output"))[0]["mountpoint"].endswith("/control ? \x7f \ufffd")' ||
+	fail "$(cat -A output)"
+umount "$control"
+
 # Both are watched: the end of one is not passed over.
 mkfifo pipe
 "$FLEECECTL" status -w1 >pipe 2>errors &

@@ -163,6 +163,8 @@ json_of (const State *state, gboolean is_list)
   JsonNode *node = json_node_new (JSON_NODE_OBJECT);
   g_autoptr (GList) names = json_object_get_members (state->object);
 
+  /* The one control character that json-glib does not escape. */
+  g_strdelimit (mountpoint, "\x1f", '?');
   json_object_set_string_member (object, "mountpoint", mountpoint);
   for (GList *name = names; name != NULL; name = name->next)
     if (!is_list || strcmp (name->data, "snapshots") == 0)
