@@ -60,6 +60,13 @@ check 's["format"] == 1' "s['pid'] == $pid" "s['version'] == '$("$FLEECEFS" --ve
 	's["store"]["reserve_bytes"] == 4096' \
 	'all(v == 0 for disk in d.values() for v in disk["counters"].values())'
 
+# The table for people beside it: of names the characters count, and a path takes one line.
+[ "$(sed -n '/^DISK/,/^$/p' mnt/.fleecefs/status)" = "$(
+	printf '%-20s  %-20s  %s\n' DISK BYTES IMAGE
+	printf '%s%14s  %-20s  %s\n' "$name" '' 1048576 "$tmp/"$'d "\\?[31m???\xff/a'
+	printf '%-20s  %-20s  %s\n' b.img 2097152 "$tmp/b.img"
+)" ] || fail "status: $(cat -A mnt/.fleecefs/status)"
+
 # Counters: what is done to the live disk and to snapshots.
 dd if=mnt/.live/b.img iflag=direct bs=64k count=2 status=none of=read || fail 'dd'
 patch mnt/.live/b.img 0 8192 direct

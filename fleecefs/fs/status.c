@@ -3,6 +3,24 @@
 
 #include <inttypes.h>
 
+/* A name, which has no control characters, and blanks up to the next column. */
+static void
+add_name (GString *text, const char *name)
+{
+  glong n = g_utf8_strlen (name, -1);
+
+  g_string_append_printf (text, "%s%*s  ", name, n < 20 ? (int) (20 - n) : 0, "");
+}
+
+/* The last of a line, which stays one whatever is in a path. */
+static void
+add_rest (GString *text, const char *rest)
+{
+  for (; *rest != '\0'; rest++)
+    g_string_append_c (text, g_ascii_iscntrl (*rest) ? '?' : *rest);
+  g_string_append_c (text, '\n');
+}
+
 static void
 add_disks (GString *text, const Survey *survey)
 {
@@ -13,7 +31,9 @@ add_disks (GString *text, const Survey *survey)
       g_autofree char *size
           = disk->has_size ? g_strdup_printf ("%" PRIu64, disk->size) : g_strdup ("?");
 
-      g_string_append_printf (text, "%-20s  %-20s  %s\n", disk->name, size, disk->source);
+      add_name (text, disk->name);
+      g_string_append_printf (text, "%-20s  ", size);
+      add_rest (text, disk->source);
     }
 }
 
@@ -26,9 +46,10 @@ add_snapshots (GString *text, const Survey *survey)
       const SurveySnapshot *snapshot = survey->snapshots->pdata[i];
       g_autofree char *created = facts_time (snapshot->created);
 
-      g_string_append_printf (text, "%s  %-20s  %s%s\n", created, snapshot->name,
-                              snapshot->broken != NULL ? "broken: " : "ok",
-                              snapshot->broken != NULL ? snapshot->broken : "");
+      g_string_append_printf (text, "%s  ", created);
+      add_name (text, snapshot->name);
+      g_string_append (text, snapshot->broken != NULL ? "broken: " : "ok");
+      add_rest (text, snapshot->broken != NULL ? snapshot->broken : "");
     }
 }
 
@@ -59,7 +80,8 @@ status_text (const Facts *facts)
   const Survey *survey = facts->survey;
   GString *text = g_string_new (NULL);
 
-  g_string_append_printf (text, "store: %s\n", survey->store);
+  g_string_append (text, "store: ");
+  add_rest (text, survey->store);
   add_space (text, survey);
   g_string_append_c (text, '\n');
   add_disks (text, survey);
