@@ -63,7 +63,7 @@ if command -v mandoc >/dev/null; then
 fi
 grep -q 'fleecefs - snapshots of disk images in use' fleecefs.text || fail 'no NAME line'
 grep -q 'fleecectl - show snapshots' fleecectl.text || fail 'no NAME line'
-"$FLEECEFS" --help | grep -oE '^ +[a-z-]+=' | while read -r option; do
+"$FLEECEFS" --help | grep -oE '^ {4}[a-z_-]+=?' | while read -r option; do
 	grep -qF -- "$option" fleecefs.text || fail "the manual lacks $option"
 done || exit 1
 "$FLEECECTL" --help | grep -oE -- '--[a-z]+' | while read -r option; do
