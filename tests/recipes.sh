@@ -78,6 +78,8 @@ export PATH=$tmp/doubles:$tmp/bin:$PATH
 fails 1 'no fleecefs is mounted' with-snapshot mnt true
 fails 1 'no fleecefs is mounted' rotate mnt 3
 fails 1 'no fleecefs is mounted' backup-rsync mnt backup
+fails 1 'there is no directory none' backup-rsync mnt none
+[ ! -e none ] || fail 'where no disk for backups is mounted something is made'
 [ -z "$(ls -A mnt)" ] || fail 'something was made in the mountpoint'
 [ ! -e backup/latest ] || fail 'a backup of nothing'
 
@@ -116,16 +118,16 @@ double date <<-'END'
 	echo "$count" >count
 	printf '20260101T%06dZ\n' "$count"
 END
-mkdir mnt/monday
+mkdir mnt/monday mnt/auto-matic
 for _ in 1 2 3 4 5; do
 	rotate mnt 3 >output 2>&1 || fail "rotate: $(cat output)"
 	[ ! -s output ] || fail "rotate prints: $(cat output)"
 done
-snapshots auto-20260101T000003Z auto-20260101T000004Z auto-20260101T000005Z monday
+snapshots auto-20260101T000003Z auto-20260101T000004Z auto-20260101T000005Z auto-matic monday
 echo 4 >count
 fails 1 'File exists' rotate mnt 3
-sh -c "$(recipe rotate.cron | sed 's/^[0-9*]* \* \* \* \* root //')" || fail 'the line for cron fails'
-[ "$(cd mnt && set -- * && echo $#)" = 5 ] || fail 'the line for cron has made no snapshot'
+sh -c "$(recipe rotate.cron | tail -n 1 | sed 's/^[0-9*]* \* \* \* \* root //')" || fail 'the line for cron fails'
+[ "$(cd mnt && set -- * && echo $#)" = 6 ] || fail 'the line for cron has made no snapshot'
 rmdir mnt/* || fail 'cannot drop them'
 
 # ---- with the guest agent ----
@@ -134,6 +136,7 @@ rmdir mnt/* || fail 'cannot drop them'
 double virsh <<-'END'
 	#!/bin/sh
 	echo "$1 $2:$(ls mnt)" >>calls
+	echo Done
 	case $1 in
 	domfsfreeze) eval "$(cat freeze)" ;;
 	domfsthaw) eval "$(cat thaw)" ;;
@@ -157,6 +160,7 @@ guest () {
 	[ "$(paste -sd, calls)" = "$4" ] || fail "freeze: $1, thaw: $2: $(cat calls)"
 }
 guest true true 0 'domfsfreeze vm1:,domfsthaw vm1:x'
+[ ! -s output ] || fail "cron would send: $(cat output)"
 guest true true 1 'domfsfreeze vm1:x,domfsthaw vm1:x' # there is such a snapshot
 rmdir mnt/x
 guest false true 1 'domfsfreeze vm1:,domfsthaw vm1:'
@@ -225,6 +229,7 @@ newest () {
 
 cp vm.img truth
 backup-rsync mnt backup >output 2>&1 || fail "backup-rsync: $(cat output)"
+[ ! -s output ] || fail "the first backup-rsync prints: $(cat output)"
 same truth backup/latest/vm.img
 first=$(readlink backup/latest)
 snapshots
@@ -250,6 +255,25 @@ snapshots
 [ "$(readlink backup/latest)" = "$last" ] || fail 'a broken snapshot became the latest backup'
 same truth backup/latest/vm.img
 rm doubles/rsync
+
+# What is not on the disk for backups does not become the latest.
+double sync <<-'END'
+	#!/bin/sh
+	[ "$*" = '-f backup' ] && [ -e backup/part/vm.img ] && exec false
+END
+write 0 4096
+backup-rsync mnt backup && fail 'sync fails, and the status is 0'
+[ "$(readlink backup/latest)" = "$last" ] || fail 'what is not on the disk became the latest backup'
+rm doubles/sync
+fails 1 'another backup to backup is running' flock backup "$tmp/bin/backup-rsync" mnt backup
+
+# The last 30 stay.
+mkdir -p pruned/backup/vm/20260101T0000{10..45}Z pruned/backup/vm/part
+ln -s 20260101T000045Z pruned/backup/vm/latest
+recipe prune >/dev/null && sed "s|/backup/vm|$tmp/pruned&|" "$base/plain" >line
+sh -e line || fail 'the line that prunes fails'
+[ "$(cd pruned/backup/vm && echo *)" = "$(echo 20260101T0000{16..45}Z latest part)" ] ||
+	fail "prunes others: $(ls pruned/backup/vm)"
 
 if command -v systemd-analyze >/dev/null; then
 	for unit in vm-backup.service vm-backup.timer; do
