@@ -93,9 +93,17 @@ exec {file}<&-
 await_daemon "$odd"
 mount_fleecefs two.img "$odd"
 
-# A bound file is in a mount of its own.
+# A bound file leads to the mount that it is of, if that is still there.
+"$FLEECECTL" list one bound >output || fail 'list of a bound file'
+[ "$(grep -v '^SNAPSHOT' output | sed 's/  .*//')" = first ] || fail "$(cat output)"
+"$FLEECECTL" list --json bound | grep -qF "\"$tmp/one\"" || fail 'a bound file leads elsewhere'
+mount --move one hidden || fail 'mount --move'
+"$FLEECECTL" list --json bound | grep -qF "\"$tmp/hidden\"" || fail 'a bound file leads elsewhere'
+umount -l hidden
 expect_error 1 "^fleecectl: 'bound' is in no mount of fleecefs$" "$FLEECECTL" list bound
 umount bound
+await_daemon one
+mount_fleecefs one.img one
 
 # What is hidden by another mount is not asked.
 mount -t tmpfs none one || fail 'tmpfs'

@@ -2,69 +2,40 @@
 #include "ctl/mounts.h"
 
 #include "base/fail.h"
+#include "base/mount-table.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MOUNTINFO "/proc/self/mountinfo"
-#define TYPE "fuse.fleecefs"
-
-/* Fields of a line. After them come optional ones, a "-", and the type. */
-enum
+static gboolean
+is_ours (const MountEntry *entry)
 {
-  FIELD_ROOT = 3,
-  FIELD_MOUNTPOINT = 4,
-  FIELD_OPTIONAL = 6,
-};
-
-/* One line: a new string, and whether a whole fleecefs is mounted there (not a part of it, as a
- * bind mount of one file is). NULL when the line is not understood. */
-static char *
-parse_line (const char *line, gboolean *out_is_ours)
-{
-  g_auto (GStrv) fields = g_strsplit (line, " ", -1);
-  guint n = g_strv_length (fields), dash = FIELD_OPTIONAL;
-
-  while (dash < n && strcmp (fields[dash], "-") != 0)
-    dash++;
-  if (dash + 1 >= n)
-    return NULL;
-  *out_is_ours = strcmp (fields[dash + 1], TYPE) == 0 && strcmp (fields[FIELD_ROOT], "/") == 0;
-  return g_strcompress (fields[FIELD_MOUNTPOINT]); /* \040 for a space, and so on */
+  return strcmp (entry->type, "fuse.fleecefs") == 0;
 }
 
-static GStrv
-read_lines (GError **error)
+/* All of its file system, not a part by itself. */
+static gboolean
+is_whole (const MountEntry *entry)
 {
-  g_autofree char *text = NULL;
-
-  return g_file_get_contents (MOUNTINFO, &text, NULL, error) ? g_strsplit (text, "\n", -1) : NULL;
+  return strcmp (entry->root, "/") == 0;
 }
 
 GPtrArray *
 mounts_all (GError **error)
 {
   g_autoptr (GPtrArray) mounts = g_ptr_array_new_with_free_func (g_free);
-  g_auto (GStrv) lines = read_lines (error);
+  g_autoptr (GPtrArray) table = mount_table_read (error);
 
-  if (lines == NULL)
+  if (table == NULL)
     return NULL;
-  for (char **line = lines; *line != NULL; line++)
+  for (guint i = 0; i < table->len; i++)
     {
-      gboolean is_ours;
-      char *mountpoint = parse_line (*line, &is_ours);
-      guint index;
+      const MountEntry *entry = table->pdata[i];
 
-      if (mountpoint == NULL)
-        continue;
-      /* A later mount on the same directory hides the one before. */
-      if (g_ptr_array_find_with_equal_func (mounts, mountpoint, g_str_equal, &index))
-        g_ptr_array_remove_index (mounts, index);
-      if (is_ours)
-        g_ptr_array_add (mounts, mountpoint);
-      else
-        g_free (mountpoint);
+      /* A later mount on the same directory hides it. */
+      if (is_ours (entry) && is_whole (entry) && mount_table_top (table, entry->point) == entry)
+        g_ptr_array_add (mounts, g_strdup (entry->point));
     }
   return g_steal_pointer (&mounts);
 }
@@ -79,11 +50,28 @@ is_in (const char *path, const char *directory)
   return strncmp (path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
 }
 
+/* The mount that the path, absolute and resolved, is in, or NULL. */
+static const MountEntry *
+find_mount (const GPtrArray *table, const char *path)
+{
+  const MountEntry *best = NULL;
+
+  for (guint i = 0; i < table->len; i++)
+    {
+      const MountEntry *entry = table->pdata[i];
+
+      if (is_in (path, entry->point)
+          && (best == NULL || strlen (entry->point) >= strlen (best->point)))
+        best = entry;
+    }
+  return best;
+}
+
 char *
 mounts_of (const char *path, GError **error)
 {
-  g_auto (GStrv) lines = NULL;
-  g_autofree char *best = NULL;
+  g_autoptr (GPtrArray) table = NULL;
+  const MountEntry *mount = NULL, *whole = NULL;
   char *real = realpath (path, NULL);
 
   if (real == NULL)
@@ -91,21 +79,15 @@ mounts_of (const char *path, GError **error)
       fail_errno (error, errno, "cannot look at '%s'", path);
       return NULL;
     }
-  lines = read_lines (error);
-  for (char **line = lines; line != NULL && *line != NULL; line++)
-    {
-      gboolean is_ours;
-      g_autofree char *mountpoint = parse_line (*line, &is_ours);
-
-      if (mountpoint != NULL && is_in (real, mountpoint)
-          && (best == NULL || strlen (mountpoint) > strlen (best)))
-        {
-          g_free (best);
-          best = g_steal_pointer (&mountpoint);
-        }
-    }
+  table = mount_table_read (error);
+  if (table != NULL)
+    mount = find_mount (table, real);
   free (real);
-  if (best == NULL && lines != NULL)
+  if (table != NULL && mount == NULL)
     fail (error, ENOENT, "'%s' is in no mount", path);
-  return g_steal_pointer (&best);
+  if (mount == NULL)
+    return NULL;
+  if (is_ours (mount) && !is_whole (mount))
+    whole = mount_table_whole (table, mount->device);
+  return g_strdup (whole != NULL ? whole->point : mount->point);
 }

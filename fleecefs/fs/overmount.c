@@ -2,7 +2,7 @@
 #include "fs/overmount.h"
 
 #include "base/fail.h"
-#include "fs/mount-table.h"
+#include "base/mount-table.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,16 +21,22 @@ overmount_free (Overmount *overmount)
   g_free (overmount);
 }
 
+static bool
+is_live_file (const MountEntry *entry)
+{
+  return g_str_has_prefix (entry->type, "fuse") && g_str_has_prefix (entry->root, "/.live/");
+}
+
 /* Is the file covered by a live file? Then the file system's device, and where all of it is
  * mounted, "" for nowhere. */
 static bool
 is_covered (const char *path, dev_t *out_device, char **out_mountpoint)
 {
-  g_autoptr (GPtrArray) table = mount_table_read ();
+  g_autoptr (GPtrArray) table = mount_table_read (NULL);
   const MountEntry *top = table != NULL ? mount_table_top (table, path) : NULL;
   const MountEntry *whole;
 
-  if (top == NULL || !mount_entry_is_live_file (top))
+  if (top == NULL || !is_live_file (top))
     return false;
   *out_device = top->device;
   if (out_mountpoint != NULL)

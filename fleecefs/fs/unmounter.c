@@ -2,8 +2,8 @@
 #include "fs/unmounter.h"
 
 #include "base/fail.h"
+#include "base/mount-table.h"
 #include "fs/log.h"
-#include "fs/mount-table.h"
 #include "fs/privilege.h"
 
 #include <errno.h>
@@ -50,7 +50,7 @@ cover (Work *work)
 static void
 look_at_mounts (Work *work)
 {
-  g_autoptr (GPtrArray) table = mount_table_read ();
+  g_autoptr (GPtrArray) table = mount_table_read (NULL);
 
   if (table == NULL || mount_table_whole (table, work->device) != NULL)
     return;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <glib.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
 #define MOUNT_TABLE_FILE "/proc/self/mountinfo" /* poll(2) tells by POLLPRI that it changed */
@@ -16,14 +15,11 @@ typedef struct
   char *type;
 } MountEntry;
 
-/* The mounts in the order of their making (MountEntry *), NULL when they cannot be read. */
-GPtrArray *mount_table_read (void);
+/* The mounts in the order of their making (MountEntry *). */
+GPtrArray *mount_table_read (GError **error);
 
 /* The one that is on top at that path, absolute and resolved, or NULL. */
 const MountEntry *mount_table_top (const GPtrArray *table, const char *path);
-
-/* Is it the live file of a fleecefs, mounted by itself? */
-bool mount_entry_is_live_file (const MountEntry *entry);
 
 /* Where all of that file system is mounted, or NULL. */
 const MountEntry *mount_table_whole (const GPtrArray *table, dev_t device);

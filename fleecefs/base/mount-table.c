@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "fs/mount-table.h"
+#include "base/mount-table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,13 +41,13 @@ parse_line (const char *line)
 }
 
 GPtrArray *
-mount_table_read (void)
+mount_table_read (GError **error)
 {
   GPtrArray *table;
   g_autofree char *text = NULL;
   g_auto (GStrv) lines = NULL;
 
-  if (!g_file_get_contents (MOUNT_TABLE_FILE, &text, NULL, NULL))
+  if (!g_file_get_contents (MOUNT_TABLE_FILE, &text, NULL, error))
     return NULL;
   table = g_ptr_array_new_with_free_func (entry_free);
   lines = g_strsplit (text, "\n", -1);
@@ -72,12 +72,6 @@ mount_table_top (const GPtrArray *table, const char *path)
         return entry;
     }
   return NULL;
-}
-
-bool
-mount_entry_is_live_file (const MountEntry *entry)
-{
-  return g_str_has_prefix (entry->type, "fuse") && g_str_has_prefix (entry->root, "/.live/");
 }
 
 const MountEntry *
