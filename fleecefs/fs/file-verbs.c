@@ -7,6 +7,12 @@
 #include "fs/snapshot-file.h"
 #include "fs/verbs.h"
 
+static void
+open_own (const LaneRequest *request)
+{
+  own_file_open (request->req, verbs_tree (request->req), (TreeOwn) request->what, request->fi);
+}
+
 void
 file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
@@ -29,7 +35,7 @@ file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
       snapshot_file_open (req, &node, fi);
       return;
     case TREE_OWN_FILE:
-      own_file_open (req, tree, node.own, fi);
+      verbs_look (&(LaneRequest){ .run = open_own, .req = req, .what = node.own, .fi = fi });
       return;
     case TREE_ROOT:
     case TREE_LIVE_DIR:

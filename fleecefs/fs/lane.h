@@ -5,7 +5,8 @@
  * store's disk can be slower than the guest's, or hang: then reads of snapshots, and writes that
  * have to copy old blocks first, would soon hold all threads, and a guest's read, or a write of
  * what is saved long since, would wait for a disk that it does not need. So these two kinds have
- * a lane each, with a limit:
+ * a lane each, with a limit; and one has what only asks how full the store is, which a file system
+ * over a network may leave unanswered:
  *
  *     in the lane < limit     the request is worked on by the thread that it came on
  *     otherwise               it is copied and queued, and the thread goes back to the loop
@@ -38,6 +39,8 @@ struct _LaneRequest
   size_t size;
   off_t offset;
   int whence;
+  int mask;         /* of access */
+  unsigned what;    /* a TreeOwn, or the index of an extended attribute */
   const char *data; /* size bytes, or NULL */
 };
 

@@ -3,7 +3,6 @@
 
 #include "base/scratch.h"
 #include "fs/directory.h"
-#include "fs/entry.h"
 #include "fs/reply.h"
 #include "fs/verbs.h"
 
@@ -58,13 +57,13 @@ list (Page *page, const Tree *tree, const TreeNode *directory, fuse_ino_t number
     {
       g_auto (TreeNode) node = { .kind = TREE_ROOT };
       g_autofree char *name = NULL;
-      struct fuse_entry_param entry;
+      struct stat st = { 0 };
 
       if (!directory_next (tree, directory, &position, &node, &name))
         return;
-      if (entry_fill (tree, &node, &entry) < 0)
-        continue; /* the image cannot be looked at; a lookup of the name will say so */
-      if (!page_add (page, name, &entry.attr, position + AFTER_DOT_DOT))
+      st.st_ino = tree_inode (tree, &node);
+      st.st_mode = node.kind == TREE_SNAPSHOT_DIR ? S_IFDIR : S_IFREG;
+      if (!page_add (page, name, &st, position + AFTER_DOT_DOT))
         return;
     }
 }

@@ -45,7 +45,7 @@ session_check_device (GError **error)
   return fail_errno (error, errno, "cannot look at " DEVICE);
 }
 
-/* Two lanes that are full leave a quarter of the threads. */
+/* Two lanes that are full leave a quarter of the threads, of which the third takes one. */
 static unsigned
 lane_limit (unsigned threads)
 {
@@ -63,6 +63,7 @@ session_new (Options *options, GError **error)
   session->verbs.max_read = options->max_read;
   session->verbs.copies = lane_new (lane_limit (options->threads));
   session->verbs.frozen = lane_new (lane_limit (options->threads));
+  session->verbs.looks = lane_new (1);
   capture_begin (&capture);
   session->fuse = fuse_session_new (&options->fuse, &verbs_operations, sizeof verbs_operations,
                                     &session->verbs);
@@ -90,6 +91,7 @@ session_free (Session *session)
     fuse_session_destroy (session->fuse);
   lane_free (session->verbs.copies);
   lane_free (session->verbs.frozen);
+  lane_free (session->verbs.looks);
   g_free (session);
 }
 

@@ -117,6 +117,12 @@ disk_of_number (const Tree *tree, uint64_t number, unsigned *out_disk)
   return true;
 }
 
+bool
+tree_is_own_file (fuse_ino_t number)
+{
+  return number >= OWN_FILES && number < OWN_FILES + TREE_OWN_N;
+}
+
 static int
 find_in_snapshot (const Tree *tree, fuse_ino_t number, TreeNode *out)
 {
@@ -162,7 +168,7 @@ tree_find (const Tree *tree, fuse_ino_t number, TreeNode *out)
     default:
       break;
     }
-  if (number >= OWN_FILES && number < OWN_FILES + TREE_OWN_N)
+  if (tree_is_own_file (number))
     {
       out->kind = TREE_OWN_FILE;
       out->own = (TreeOwn) (number - OWN_FILES);

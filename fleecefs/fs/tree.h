@@ -82,6 +82,9 @@ int tree_find (const Tree *tree, fuse_ino_t number, TreeNode *out);
  * is on the path of every guest I/O. */
 Disk *tree_live_disk (const Tree *tree, fuse_ino_t number);
 
+/* True for a file in .fleecefs. */
+bool tree_is_own_file (fuse_ino_t number);
+
 /* True for what belongs to a snapshot and for .latest: nothing there can be written. */
 bool tree_is_frozen (fuse_ino_t number);
 

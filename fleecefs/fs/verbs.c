@@ -31,6 +31,14 @@ verbs_tree (fuse_req_t req)
   return verbs->tree;
 }
 
+void
+verbs_look (const LaneRequest *request)
+{
+  const Verbs *verbs = fuse_req_userdata (request->req);
+
+  lane_run (verbs->looks, request);
+}
+
 static void
 handle_init (void *user_data, struct fuse_conn_info *conn)
 {
@@ -63,23 +71,47 @@ handle_init (void *user_data, struct fuse_conn_info *conn)
   conn->congestion_threshold = background - background / 4;
 }
 
+static int
+find_entry (const Tree *tree, fuse_ino_t number, struct fuse_entry_param *out)
+{
+  g_auto (TreeNode) node = { .kind = TREE_ROOT };
+  int result = tree_find (tree, number, &node);
+
+  return result < 0 ? result : entry_fill (tree, &node, out);
+}
+
 /* Names. */
+
+static void
+look_up_own_file (const LaneRequest *request)
+{
+  struct fuse_entry_param entry;
+  int result = find_entry (verbs_tree (request->req), request->number, &entry);
+
+  reply_entry (request->req, result, &entry);
+}
 
 static void
 handle_lookup (fuse_req_t req, fuse_ino_t parent, const char *name)
 {
   Tree *tree = verbs_tree (req);
   struct fuse_entry_param entry;
+  fuse_ino_t own_file = 0;
   int result;
 
   {
     g_auto (TreeNode) node = { .kind = TREE_ROOT };
 
     result = directory_lookup (tree, parent, name, &node);
-    if (result == 0)
+    if (result == 0 && node.kind == TREE_OWN_FILE)
+      own_file = tree_number (tree, &node);
+    else if (result == 0)
       result = entry_fill (tree, &node, &entry);
   }
-  reply_entry (req, result, &entry);
+  if (own_file != 0)
+    verbs_look (&(LaneRequest){ .run = look_up_own_file, .req = req, .number = own_file });
+  else
+    reply_entry (req, result, &entry);
 }
 
 static void
@@ -200,23 +232,25 @@ handle_link (fuse_req_t req, fuse_ino_t number, fuse_ino_t new_parent, const cha
 
 /* Attributes. */
 
-static int
-find_entry (const Tree *tree, fuse_ino_t number, struct fuse_entry_param *out)
+static void
+get_attributes (const LaneRequest *request)
 {
-  g_auto (TreeNode) node = { .kind = TREE_ROOT };
-  int result = tree_find (tree, number, &node);
+  struct fuse_entry_param entry;
+  int result = find_entry (verbs_tree (request->req), request->number, &entry);
 
-  return result < 0 ? result : entry_fill (tree, &node, out);
+  reply_attributes (request->req, result, &entry);
 }
 
 static void
 handle_getattr (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
-  struct fuse_entry_param entry;
-  int result = find_entry (verbs_tree (req), number, &entry);
+  const LaneRequest request = { .run = get_attributes, .req = req, .number = number };
 
   (void) fi;
-  reply_attributes (req, result, &entry);
+  if (tree_is_own_file (number))
+    verbs_look (&request);
+  else
+    get_attributes (&request);
 }
 
 static void
@@ -234,33 +268,51 @@ handle_setattr (fuse_req_t req, fuse_ino_t number, struct stat *wanted, int to_s
   reply_attributes (req, result, &entry);
 }
 
+static void
+check_access (const LaneRequest *request)
+{
+  fuse_ino_t number = request->number;
+  struct fuse_entry_param entry;
+  int result = find_entry (verbs_tree (request->req), number, &entry);
+
+  if (result == 0 && (request->mask & W_OK) != 0 && tree_is_frozen (number))
+    result = -EROFS;
+  if (result == 0 && (request->mask & X_OK) != 0 && (entry.attr.st_mode & 0111) == 0)
+    result = -EACCES;
+  reply_result (request->req, result);
+}
+
 /* access(2) without default_permissions, that is by the mounter. Other refusals come from
  * the verb itself. */
 static void
 handle_access (fuse_req_t req, fuse_ino_t number, int mask)
 {
-  struct fuse_entry_param entry;
-  int result = find_entry (verbs_tree (req), number, &entry);
+  const LaneRequest request = { .run = check_access, .req = req, .number = number, .mask = mask };
 
-  if (result == 0 && (mask & W_OK) != 0 && tree_is_frozen (number))
-    result = -EROFS;
-  if (result == 0 && (mask & X_OK) != 0 && (entry.attr.st_mode & 0111) == 0)
-    result = -EACCES;
-  reply_result (req, result);
+  if (tree_is_own_file (number))
+    verbs_look (&request);
+  else
+    check_access (&request);
+}
+
+static void
+tell_space (const LaneRequest *request)
+{
+  struct statvfs out;
+  int result = snapshots_statvfs (tree_set (verbs_tree (request->req)), &out);
+
+  out.f_namemax = NAME_MAX_BYTES;
+  if (result < 0)
+    reply_result (request->req, result);
+  else
+    fuse_reply_statfs (request->req, &out);
 }
 
 static void
 handle_statfs (fuse_req_t req, fuse_ino_t number)
 {
-  struct statvfs out;
-  int result = snapshots_statvfs (tree_set (verbs_tree (req)), &out);
-
   (void) number;
-  out.f_namemax = NAME_MAX_BYTES;
-  if (result < 0)
-    reply_result (req, result);
-  else
-    fuse_reply_statfs (req, &out);
+  verbs_look (&(LaneRequest){ .run = tell_space, .req = req });
 }
 
 /* A directory has nothing that waits to be written: mkdir, rmdir and rename wrote the

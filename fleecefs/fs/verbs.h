@@ -20,6 +20,7 @@ typedef struct
   unsigned max_read; /* of the mount option, 0: none; init must say the same */
   Lane *copies;      /* writes that have to copy first */
   Lane *frozen;      /* reads and seeks of snapshots */
+  Lane *looks;       /* what asks the store's file system, for status, sizes, free space */
 } Verbs;
 
 /* The handlers, for fuse_session_new() with a Verbs as user data. */
@@ -27,3 +28,6 @@ extern const struct fuse_lowlevel_ops verbs_operations;
 
 /* The tree of the request's session. */
 Tree *verbs_tree (fuse_req_t req);
+
+/* Answers the request in the lane of looks, by request->run. */
+void verbs_look (const LaneRequest *request);

@@ -68,41 +68,49 @@ static const struct
   { "user.fleecefs.source-size", dup_source_size },
 };
 
-/* The value as a new string. Returns 0 or -errno. */
+/* The value of an attribute as a new string. Returns 0 or -errno. */
 static int
-dup_value (const Tree *tree, fuse_ino_t number, const char *name, char **out)
+dup_value (const Tree *tree, fuse_ino_t number, unsigned attribute, char **out)
 {
   g_auto (TreeNode) node = { .kind = TREE_ROOT };
+  int result = tree_find (tree, number, &node);
 
-  for (unsigned i = 0; i < G_N_ELEMENTS (attributes); i++)
-    if (strcmp (attributes[i].name, name) == 0)
-      {
-        int result = tree_find (tree, number, &node);
+  if (result < 0)
+    return result;
+  if (node.snapshot == NULL)
+    return -ENODATA;
+  *out = attributes[attribute].dup (tree, &node);
+  return 0;
+}
 
-        if (result < 0)
-          return result;
-        if (node.snapshot == NULL)
-          return -ENODATA;
-        *out = attributes[i].dup (tree, &node);
-        return 0;
-      }
-  return -ENODATA;
+static void
+get (const LaneRequest *request)
+{
+  fuse_req_t req = request->req;
+  g_autofree char *value = NULL;
+  int result = dup_value (verbs_tree (req), request->number, request->what, &value);
+
+  if (result < 0)
+    reply_result (req, result);
+  else if (request->size == 0)
+    fuse_reply_xattr (req, strlen (value));
+  else if (request->size < strlen (value))
+    reply_result (req, -ERANGE);
+  else
+    reply_bytes (req, value, (ssize_t) strlen (value));
 }
 
 void
 xattr_get (fuse_req_t req, fuse_ino_t number, const char *name, size_t size)
 {
-  g_autofree char *value = NULL;
-  int result = dup_value (verbs_tree (req), number, name, &value);
-
-  if (result < 0)
-    reply_result (req, result);
-  else if (size == 0)
-    fuse_reply_xattr (req, strlen (value));
-  else if (size < strlen (value))
-    reply_result (req, -ERANGE);
-  else
-    reply_bytes (req, value, (ssize_t) strlen (value));
+  for (unsigned i = 0; i < G_N_ELEMENTS (attributes); i++)
+    if (strcmp (attributes[i].name, name) == 0)
+      {
+        verbs_look (
+            &(LaneRequest){ .run = get, .req = req, .number = number, .what = i, .size = size });
+        return;
+      }
+  reply_result (req, -ENODATA);
 }
 
 void
