@@ -90,7 +90,8 @@ add_disks (GString *text, const Survey *survey)
   for (unsigned i = 0; i < survey->n_disks; i++)
     add_sample (text, "read_waits_total", "disk", survey->disks[i].name,
                 survey->disks[i].n_read_waits);
-  add_single (text, "freeze_waits_total", "counter", "Guests' writes that waited for a freeze.",
+  add_single (text, "freeze_waits_total", "counter",
+              "Guests' writes that waited for a freeze, or for a merge to begin or end.",
               survey->n_freeze_waits);
 }
 

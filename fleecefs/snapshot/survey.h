@@ -58,7 +58,7 @@ typedef struct
   char *merge_into;                /* the snapshot that stays; NULL: by now it has no name */
   uint64_t merge_done, merge_size; /* bytes of its disks: gone through, all */
 
-  uint64_t n_freeze_waits; /* writes that waited for a freeze */
+  uint64_t n_freeze_waits; /* writes that waited for a freeze, or for a merge to begin or end */
 
   bool has_space; /* the file system of the store could be asked */
   SpaceUsage space;
