@@ -4,8 +4,9 @@
  * Three snapshots; which of them had saved the block before the fault is the table. A snapshot
  * needs the fault's block unless it or a newer one has saved it: just those must be broken, and
  * stay so over a remount, and the others read every byte of their instant. */
+#include "base/pause.h"
 #include "base/units.h"
-#include "snapshot/snapshots.h"
+#include "snapshot/survey.h"
 #include "test-util.h"
 
 #include <errno.h>
@@ -424,6 +425,42 @@ START_TEST (test_told_of_removed)
 }
 END_TEST
 
+static void *
+look (void *data)
+{
+  (void) data;
+  return survey_new (set);
+}
+
+/* Who looks while a disk breaks is told of one moment: the snapshot is broken just when one of its
+ * disks is. */
+START_TEST (test_survey)
+{
+  g_autoptr (Survey) survey = NULL;
+  const SurveySnapshot *seen;
+  pthread_t looker;
+  void *out;
+
+  add_image ("second.img");
+  open_set ();
+  ck_assert_int_eq (snapshots_create (set, "a", NULL), 0);
+  pause_arm ("survey:disk-seen");
+  pthread_create (&looker, NULL, look, NULL);
+  pause_wait_reached ("survey:disk-seen");
+  ck_assert_int_eq (truncate (images[1].path, PLACE * GRANULE), 0);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 1), "x", 1, SIZE - 1), 1);
+  pause_release ("survey:disk-seen");
+  pthread_join (looker, &out);
+  survey = out;
+  seen = survey->snapshots->pdata[0];
+  ck_assert (seen->images[0].broken == NULL && seen->images[1].broken != NULL);
+  ck_assert_msg (seen->broken != NULL && strstr (seen->broken, seen->images[1].broken) != NULL,
+                 "the snapshot is '%s'", seen->broken != NULL ? seen->broken : "ok");
+  ck_assert_uint_eq (survey->n_broken, 1);
+  close_set ();
+}
+END_TEST
+
 static Suite *
 broken_suite (void)
 {
@@ -439,6 +476,7 @@ broken_suite (void)
     { "given-up", test_given_up, 2 },
     { "told-of-each-disk", test_told_of_each_disk, 1 },
     { "told-of-removed", test_told_of_removed, 1 },
+    { "survey", test_survey, 1 },
   };
   Suite *suite = suite_create ("broken");
 

@@ -78,6 +78,9 @@ Snapshot *snapshot_new (Snapshots *set, Level *level, const StoreRecord *record,
 /* Frees it; it is in no table any more. */
 void snapshot_free (Snapshot *snapshot);
 
+/* Adds to the text of snapshot_dup_broken() why one disk is; nothing if reason is NULL. */
+void snapshot_add_reason (const Snapshots *set, unsigned disk, const char *reason, GString *text);
+
 /* The record of a level as it is now. */
 StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set->verbs);
 

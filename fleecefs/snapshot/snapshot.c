@@ -163,6 +163,14 @@ snapshot_kept (Snapshot *snapshot, unsigned disk)
   return layer->overlay != NULL ? overlay_allocated (layer->overlay) : 0;
 }
 
+void
+snapshot_add_reason (const Snapshots *set, unsigned disk, const char *reason, GString *text)
+{
+  if (reason != NULL)
+    g_string_append_printf (text, "%sdisk '%s': %s", text->len > 0 ? "; " : "", set->names[disk],
+                            reason);
+}
+
 char *
 snapshot_dup_broken (Snapshot *snapshot)
 {
@@ -174,9 +182,7 @@ snapshot_dup_broken (Snapshot *snapshot)
       g_autofree char *reason
           = snapshot_has_disk (snapshot, i) ? snapshot_dup_disk_broken (snapshot, i) : NULL;
 
-      if (reason != NULL)
-        g_string_append_printf (text, "%sdisk '%s': %s", text->len > 0 ? "; " : "", set->names[i],
-                                reason);
+      snapshot_add_reason (set, i, reason, text);
     }
   return text->len > 0 ? g_string_free (g_steal_pointer (&text), FALSE) : NULL;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "snapshot/survey.h"
 
+#include "base/pause.h"
 #include "snapshot/set-private.h"
 
 /* A level as it was at the moment of the survey: what is looked at when the lock is gone. */
@@ -83,12 +84,12 @@ static SurveySnapshot *
 describe (Snapshots *set, Seen *seen, unsigned n_levels)
 {
   SurveySnapshot *out = g_new0 (SurveySnapshot, 1);
+  g_autoptr (GString) broken = g_string_new (NULL);
 
   out->id = snapshot_id (seen->snapshot);
   out->name = g_steal_pointer (&seen->name);
   out->created = snapshot_created (seen->snapshot);
   out->n_levels = n_levels;
-  out->broken = snapshot_dup_broken (seen->snapshot);
   out->images = g_new0 (SurveyImage, set->n_disks);
   for (unsigned i = 0; i < set->n_disks; i++)
     if (snapshot_has_disk (seen->snapshot, i))
@@ -100,7 +101,11 @@ describe (Snapshots *set, Seen *seen, unsigned n_levels)
           .broken = snapshot_dup_disk_broken (seen->snapshot, i),
         };
         out->kept += out->images[i].kept;
+        snapshot_add_reason (set, i, out->images[i].broken, broken);
+        PAUSE_POINT ("survey:disk-seen");
       }
+  if (broken->len > 0)
+    out->broken = g_string_free (g_steal_pointer (&broken), FALSE);
   return out;
 }
 

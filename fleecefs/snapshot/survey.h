@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* All that people and programs are told of a set, gathered in one go.
  *
- * Names, states and levels are those of one moment; bytes in the store and counters are looked up
- * right after it. */
+ * Names and levels are those of one moment; states, bytes in the store and counters are looked up
+ * right after it, each once. */
 #pragma once
 
 #include "snapshot/snapshots.h"
