@@ -162,7 +162,7 @@ if [ "$(id -u)" = 0 ]; then
 	chmod 755 "$base/bin/fleecectl"
 	as_user "$base/bin/fleecectl" list >output 2>errors
 	[ $? = 1 ] || fail "it shows what is not theirs: $(cat output)"
-	grep -q '^fleecectl: .*Permission denied$' errors || fail "$(cat errors)"
+	grep -q '^fleecectl: .*Permission denied; run fleecectl as the user who mounted it$' errors || fail "$(cat errors)"
 	[ ! -s output ] || fail "$(cat output)"
 fi
 unmount three

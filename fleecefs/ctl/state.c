@@ -70,6 +70,8 @@ state_read (const char *mountpoint, const char *path, GError **error)
     {
       if (fail_code (why) == ENOENT || fail_code (why) == ENOTDIR)
         fail (error, ENOENT, "'%s' is in no mount of fleecefs", path != NULL ? path : mountpoint);
+      else if (fail_code (why) == EACCES)
+        fail (error, EACCES, "%s; run fleecectl as the user who mounted it", why->message);
       else
         g_propagate_error (error, g_steal_pointer (&why));
       return NULL;
