@@ -37,6 +37,9 @@ expect_error 1 '^fleecectl: no fleecefs is mounted here$' "$FLEECECTL" status
 [ "$("$FLEECECTL" status --json 2>/dev/null)" = '[]' ] || fail 'no mount is no empty array'
 expect_error 1 "^fleecectl: '.' is in no mount of fleecefs$" "$FLEECECTL" list .
 expect_error 1 "^fleecectl: cannot look at 'none': No such file or directory$" "$FLEECECTL" list none
+for locale in C C.UTF-8; do
+	LC_ALL=$locale expect_error 1 "cannot look at 'no.x1b.x9b.u202e.n.?'" "$FLEECECTL" list $'no\e\xc2\x9b\xe2\x80\xae\n'
+done
 
 # Two, one of them hostile to those who split lines at spaces; and a file of one that is bound.
 odd=$'a b\tc\\\\d\e[1m'

@@ -7,6 +7,7 @@
 #include "ctl/mounts.h"
 #include "ctl/screen.h"
 #include "ctl/show.h"
+#include "ctl/text.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -53,11 +54,8 @@ static const char help_text[]
 static int
 report (const char *message)
 {
-  g_autofree char *line = g_strdup (message);
+  g_autofree char *line = text_printable (message);
 
-  for (char *c = line; *c != '\0'; c++)
-    if (g_ascii_iscntrl (*c))
-      *c = '?';
   fprintf (stderr, "fleecectl: %s\n", line);
   return STATUS_FAILED;
 }
