@@ -80,16 +80,16 @@ mkdir mnt/third || fail 'mkdir'
 # rsync: by size and time nothing is read of a disk that was not written; and it can update a copy
 # in its place, which stays sparse.
 mkdir backup
-rsync -aS mnt/.latest/ backup || fail 'rsync'
+rsync -aS --modify-window=-1 mnt/.latest/ backup || fail 'rsync'
 same backup/img truth
 is_sparse backup/img
 mkdir mnt/unwritten || fail 'mkdir'
-reads_at_most 65536 rsync -a --stats mnt/.latest/ backup
+reads_at_most 65536 rsync -a --modify-window=-1 --stats mnt/.latest/ backup
 grep -qx 'Number of regular files transferred: 0' output || fail "rsync copies again: $(cat output)"
 inode=$(stat -c %i backup/img)
 patch mnt/.live/img $((130 << 20)) 5000
 mkdir mnt/written || fail 'mkdir'
-rsync -a --inplace --no-whole-file --stats mnt/.latest/ backup >output || fail 'rsync --inplace'
+rsync -a --modify-window=-1 --inplace --no-whole-file --stats mnt/.latest/ backup >output || fail 'rsync --inplace'
 same backup/img mnt/written/img
 [ "$(stat -c %i backup/img)" = "$inode" ] || fail 'not in place'
 literal=$(sed -n 's/^Literal data: \([0-9,]*\) bytes/\1/p' output)
