@@ -30,6 +30,13 @@ mountpoint_refused "'file/m' is not a directory; give an empty one" file/m
 mountpoint_refused "'a.img' is not a directory; give an empty one" a.img
 mountpoint_refused "/full' is not empty; give an empty directory, or move '.hidden' out of it" full
 
+# One that cannot be listed is not taken for empty.
+if strace -o "$base/calls" true 2>/dev/null; then
+	refused 1 "^fleecefs: cannot list the mountpoint '.*/full': Input/output error$" \
+		strace -E ASAN_OPTIONS=detect_leaks=0 -o "$base/calls" -P "$tmp/full" \
+		-e inject=getdents64:error=EIO "$FLEECEFS" a.img full
+fi
+
 # The store must be seen from outside.
 mountpoint_refused "/s/inside' lies in the store '.*/s'; give another one" s/inside -o store=s
 mountpoint_refused "/s' lies in the store" s -o store=s

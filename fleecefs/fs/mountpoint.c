@@ -70,15 +70,17 @@ find_entry (const char *path, char **out, GError **error)
 {
   DIR *dir = opendir (path);
   struct dirent *entry;
+  int errnum;
 
   if (dir == NULL)
     return fail_errno (error, errno, "cannot list the mountpoint '%s'", path);
   *out = NULL;
-  while (*out == NULL && (entry = readdir (dir)) != NULL)
+  while (errno = 0, *out == NULL && (entry = readdir (dir)) != NULL)
     if (strcmp (entry->d_name, ".") != 0 && strcmp (entry->d_name, "..") != 0)
       *out = g_strdup (entry->d_name);
+  errnum = errno;
   closedir (dir);
-  return true;
+  return errnum == 0 || fail_errno (error, errnum, "cannot list the mountpoint '%s'", path);
 }
 
 bool
