@@ -86,6 +86,18 @@ exec 3<&-
 [ "$status" = 143 ] || fail "the demo was killed but exits with $status"
 nothing_left 'after a killed demo'
 
+# Its reader goes away, as head(1) does.
+"$top/bootstrap" run >"$tmp/lines" 2>"$tmp/errors" &
+demo_pid=$!
+exec 3<"$tmp/lines"
+read -r line <&3
+exec 3<&-
+status=0
+wait "$demo_pid" || status=$?
+demo_pid=
+[ "$status" = 141 ] || fail "nobody reads what the demo says, and it exits with $status"
+nothing_left 'after a demo that nobody reads'
+
 # With a program that does not mount.
 if FLEECEFS=false "$top/bootstrap" run >"$tmp/output" 2>"$tmp/errors"; then
 	fail 'the demo succeeds with a program that fails'
