@@ -98,6 +98,8 @@ mutant 'a copy that failed breaks nothing' break-before-the-write cow/save.c \
     's/if \(chain_break \([^;]*?\)\)\n/if (fault == LAYER_INTACT \&\& r == 0)\n/'
 mutant 'a break does not stand in the overlay when the guest writes' break-before-the-write \
     cow/note.c 's/int r = chain_record_break \(chain\);/int r = 0;/'
+mutant 'a write relies on a break that is not written down' break-by-another-write cow/chain.c \
+    's/if \(!layer_is_given_up \(chain->layers\[chain->wanted\]\)\)/if (!layer_is_broken (chain->layers[chain->wanted]))/'
 mutant 'a break is told after the merge' break-during-a-merge snapshot/merge.c \
     's/if \(broken_has_note \(merge->set\)\)/if (0)/'
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* cbw-timeout: a store that does not answer. Its calls hang by the double's hand, so nothing is a
  * matter of chance; what is waited out is one second for each of the tests. */
+#include "base/pause.h"
 #include "calls.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
@@ -245,10 +246,9 @@ START_TEST (test_neighbour)
 END_TEST
 
 static void *
-write_in_thread (void *data)
+write_in_thread (void *granule)
 {
-  (void) data;
-  must_write (1, 2);
+  must_write (*(unsigned *) granule, 2);
   return NULL;
 }
 
@@ -265,7 +265,7 @@ START_TEST (test_others)
   freeze ("a", a);
   must_write (0, 2);
   hang_store (CALLS_DATA_CHANGES);
-  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, NULL), 0);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &(unsigned){ 1 }), 0);
   calls_wait_hanging ();
   must_write (0, 3);
   assert_live (0, 3);
@@ -274,6 +274,38 @@ START_TEST (test_others)
   assert_broken ("a", "cbw-timeout");
   calls_release ();
   close_set ();
+}
+END_TEST
+
+/* One write has broken the snapshot and not yet left the note. Another one, which has nothing to
+ * save for it any more, must not get ahead. */
+START_TEST (test_second_write)
+{
+  static uint8_t a[SIZE];
+  unsigned places[] = { 1, 2 };
+  pthread_t threads[2];
+  bool noted;
+
+  if (!can_have_note ())
+    return;
+  open_set ();
+  freeze ("a", a);
+  hang_store (CALLS_DATA_CHANGES);
+  pause_arm ("deadline:broke");
+  ck_assert_int_eq (pthread_create (&threads[0], NULL, write_in_thread, &places[0]), 0);
+  pause_wait_reached ("deadline:broke");
+  pause_arm ("writer:before-source");
+  ck_assert_int_eq (pthread_create (&threads[1], NULL, write_in_thread, &places[1]), 0);
+  pause_wait_reached ("writer:before-source");
+  noted = has_note ();
+  pause_release ("writer:before-source");
+  pause_release ("deadline:broke");
+  for (unsigned i = 0; i < 2; i++)
+    ck_assert_int_eq (pthread_join (threads[i], NULL), 0);
+  calls_release ();
+  assert_broken ("a", "cbw-timeout");
+  close_set ();
+  ck_assert (noted);
 }
 END_TEST
 
@@ -397,6 +429,7 @@ main (void)
   tcase_add_loop_test (tcase, test_refuse, 0, G_N_ELEMENTS (hanging));
   tcase_add_test (tcase, test_neighbour);
   tcase_add_test (tcase, test_others);
+  tcase_add_test (tcase, test_second_write);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);
   tcase = tcase_create ("note");

@@ -779,6 +779,35 @@ START_TEST (test_break_before_the_write)
 }
 END_TEST
 
+/* One write has broken the snapshot and not yet written that down. Another one, which has nothing
+ * to save for it any more, must not get ahead: were this process killed then, the snapshot would
+ * seem to be right. */
+START_TEST (test_break_by_another_write)
+{
+  Write write = _i;
+  pthread_t first, second;
+  g_autofree uint8_t *header = NULL;
+  size_t length;
+
+  make_snapshots (1);
+  store_fails ();
+  pause_arm ("writer:broke");
+  first = start (write_elsewhere, NULL);
+  pause_wait_reached ("writer:broke");
+  pause_arm ("writer:before-source");
+  second = start (change, &write);
+  pause_wait_reached ("writer:before-source");
+  store_works ();
+  header = test_load (test_path (OVERLAY), &length);
+  pause_release ("writer:before-source");
+  join (second);
+  pause_release ("writer:broke");
+  join (first);
+  assert_no_bytes ("oldest");
+  ck_assert_int_eq (header[HEADER_FEATURES] & HEADER_CORRUPT, HEADER_CORRUPT);
+}
+END_TEST
+
 /* A snapshot breaks while the background thread is in a merge, between two steps of it: that is
  * told before the next step. */
 START_TEST (test_break_during_a_merge)
@@ -863,6 +892,7 @@ race_suite (void)
     { "break-while-reading", test_break_while_reading, N_WRITES },
     { "seek", test_seek, 32 },
     { "break-before-the-write", test_break_before_the_write, N_WRITES },
+    { "break-by-another-write", test_break_by_another_write, N_WRITES },
     { "break-during-a-merge", test_break_during_a_merge, 2 },
   };
   Suite *suite = suite_create ("race");

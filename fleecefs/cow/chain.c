@@ -107,7 +107,7 @@ chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region
   uint64_t cluster = region * geometry->clusters_per_region;
   GranuleSet at_source = *set, needed = { 0 };
 
-  if (!layer_is_broken (chain->layers[chain->wanted]))
+  if (!layer_is_given_up (chain->layers[chain->wanted]))
     return; /* needs them all */
   for (unsigned i = (unsigned) chain->wanted; i-- > 0;)
     {
@@ -119,17 +119,17 @@ chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region
           at_source.words[w] &= ~overlay_saved (layer->overlay, cluster + w);
       here = at_source;
       chain_clip (layer, geometry, region, &here);
-      if (!layer_is_broken (layer))
+      if (!layer_is_given_up (layer))
         granule_set_add (&needed, &here);
     }
   *set = needed;
 }
 
 static bool
-all_broken (Chain *chain)
+all_given_up (Chain *chain)
 {
   for (int i = 0; i <= chain->wanted; i++)
-    if (!layer_is_broken (chain->layers[i]))
+    if (!layer_is_given_up (chain->layers[i]))
       return false;
   return true;
 }
@@ -177,6 +177,19 @@ chain_record_break (Chain *chain)
 void
 chain_stop_if_broken (Chain *chain)
 {
-  if (all_broken (chain))
+  /* Who tried to mark them has left a note, or found no place for it. */
+  for (unsigned i = 0; i < chain->n_layers; i++)
+    if (atomic_load (&chain->layers[i]->unmarked))
+      layer_give_up (chain->layers[i]);
+  if (all_given_up (chain))
     atomic_store (&chain->given_up, true);
+}
+
+void
+chain_give_up (Chain *chain)
+{
+  for (unsigned i = 0; i < chain->n_layers; i++)
+    if (layer_is_broken (chain->layers[i]))
+      layer_give_up (chain->layers[i]);
+  chain_stop_if_broken (chain);
 }

@@ -25,7 +25,7 @@ typedef struct
   int receiver;
 
   atomic_uint refs;
-  atomic_bool given_up; /* every layer up to wanted is broken: nothing to save for */
+  atomic_bool given_up; /* every layer up to wanted is: nothing to save for */
   Layer *layers[];
 } Chain;
 
@@ -64,7 +64,8 @@ unsigned chain_prepared (Chain *chain, unsigned first, const Geometry *geometry,
 void chain_subtract_saved (Chain *chain, const Geometry *geometry, uint64_t region,
                            GranuleSet *set);
 
-/* Takes out of *set, which chain_subtract_saved() left, what only broken layers would need. */
+/* Takes out of *set, which chain_subtract_saved() left, what only layers that are given up would
+ * need. */
 void chain_subtract_unneeded (Chain *chain, const Geometry *geometry, uint64_t region,
                               GranuleSet *set);
 
@@ -76,5 +77,9 @@ bool chain_break (Chain *chain, const Geometry *geometry, uint64_t region,
 /* After chain_break() and before the guest's write, with no lock held: writes into the overlays
  * which layers are broken. Returns 0, or -errno when one of them does not say it. */
 int chain_record_break (Chain *chain);
-/* Then: when all are broken, writers need no copies any more. */
+/* Then, and with a note of what their overlays do not say: they are given up. When all are, writers
+ * need no copies any more. */
 void chain_stop_if_broken (Chain *chain);
+/* The same with nothing in the overlays yet: a note, which stays until chain_record_break() has
+ * been called once more and done it, tells of all that is broken. */
+void chain_give_up (Chain *chain);

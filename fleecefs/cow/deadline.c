@@ -221,12 +221,14 @@ await (Job *job, unsigned seconds)
 }
 
 /* The job hangs: breaks every layer that cannot be shown to have the granules of the range. Returns
- * true when any was intact before. Tables that are not in memory count as empty. */
+ * true when there is any that is not given up; *out_broke: one was intact before. Tables that are
+ * not in memory count as empty. */
 static bool
-break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
+break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end, bool *out_broke)
 {
-  bool any = false;
+  bool needed = false;
 
+  *out_broke = false;
   while (offset < end)
     {
       Piece piece = geometry_piece (&disk->geometry, offset, end);
@@ -236,16 +238,19 @@ break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
       lock_acquire (&stripe->lock);
       chain_subtract_saved (chain, &disk->geometry, piece.region, &need);
       chain_subtract_unneeded (chain, &disk->geometry, piece.region, &need);
-      any = chain_break (chain, &disk->geometry, piece.region, &need, 0, LAYER_TIMED_OUT, 0) || any;
+      needed = !granule_set_is_empty (&need) || needed;
+      if (chain_break (chain, &disk->geometry, piece.region, &need, 0, LAYER_TIMED_OUT, 0))
+        *out_broke = true;
       /* What is saved may still be read at the source by who began before. */
       stripe_wait_reads (stripe, piece.region, &range);
       lock_release (&stripe->lock);
       offset += piece.length;
     }
-  return any;
+  return needed;
 }
 
-/* The store does not answer, so it cannot be told now what is broken. */
+/* The store does not answer, so it cannot be told now what is broken. The job comes last: it takes
+ * the note away again. */
 static void
 write_down (Disk *disk, Chain *chain)
 {
@@ -254,16 +259,21 @@ write_down (Disk *disk, Chain *chain)
 
   job->is_mark = true;
   job->noted = noted;
+  if (noted)
+    chain_give_up (chain);
   push (job);
   if (!noted)
-    await (job, 0); /* there is no other place: the guest has to wait */
+    {
+      await (job, 0); /* there is no other place: the guest has to wait */
+      chain_stop_if_broken (chain);
+    }
   job_unref (job);
-  chain_stop_if_broken (chain);
 }
 
 int
 save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 {
+  bool broke;
   Job *job;
   int r;
 
@@ -281,11 +291,13 @@ save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
   else
     {
       r = 0;
-      if (break_range (disk, chain, offset, end))
+      if (break_range (disk, chain, offset, end, &broke))
         {
+          PAUSE_POINT ("deadline:broke");
           write_down (disk, chain);
-          disk->on_break (disk->on_break_data);
         }
+      if (broke)
+        disk->on_break (disk->on_break_data);
     }
   job_unref (job);
   return r;

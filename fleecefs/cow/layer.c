@@ -9,6 +9,8 @@ layer_new (Overlay *overlay, uint64_t size, uint32_t number)
   *layer = (Layer){ .overlay = overlay, .size = size, .number = number };
   atomic_init (&layer->refs, 1);
   atomic_init (&layer->fault, 0);
+  atomic_init (&layer->unmarked, false);
+  atomic_init (&layer->given_up, false);
   return layer;
 }
 
@@ -38,9 +40,12 @@ bool
 layer_break (Layer *layer, LayerFault fault, int errnum)
 {
   unsigned intact = 0;
+  bool first = atomic_compare_exchange_strong (&layer->fault, &intact,
+                                               (unsigned) fault << 16 | (unsigned) errnum);
 
-  return atomic_compare_exchange_strong (&layer->fault, &intact,
-                                         (unsigned) fault << 16 | (unsigned) errnum);
+  if (first && fault == LAYER_BROKEN_BEFORE)
+    layer_give_up (layer);
+  return first;
 }
 
 int
@@ -48,12 +53,19 @@ layer_record_break (Layer *layer)
 {
   int r;
 
-  if (!layer_is_broken (layer) || layer->overlay == NULL)
+  if (!layer_is_broken (layer))
     return 0;
-  r = overlay_mark_broken (layer->overlay);
+  r = layer->overlay != NULL ? overlay_mark_broken (layer->overlay) : 0;
   if (r < 0)
     g_warning ("cannot mark an overlay of level %u as broken: %s", layer->number, g_strerror (-r));
+  atomic_store (r < 0 ? &layer->unmarked : &layer->given_up, true);
   return r;
+}
+
+void
+layer_give_up (Layer *layer)
+{
+  atomic_store (&layer->given_up, true);
 }
 
 char *

@@ -31,7 +31,9 @@ typedef struct
   uint32_t number;  /* of its directory in the store */
 
   atomic_uint refs;
-  atomic_uint fault; /* LayerFault << 16 | errno; set once */
+  atomic_uint fault;    /* LayerFault << 16 | errno; set once */
+  atomic_bool unmarked; /* broken, and its overlay does not say so: that was tried */
+  atomic_bool given_up; /* see layer_is_given_up(); set once */
 } Layer;
 
 /* Takes over the overlay. */
@@ -49,14 +51,26 @@ Overlay *layer_steal_overlay (Layer *layer);
  * do so. Before the caller overwrites anything that the layer needs. */
 bool layer_break (Layer *layer, LayerFault fault, int errnum);
 
-/* If the layer is broken: that stands in its overlay on return. No lock is held. */
+/* If the layer is broken: that stands in its overlay on return, and it is given up. No lock is
+ * held. */
 int layer_record_break (Layer *layer);
+
+/* A broken layer: that it is stands elsewhere than in its overlay, or there is no place for it. */
+void layer_give_up (Layer *layer);
 
 /* Looked at by every read, after it has its bytes. */
 static inline bool
 layer_is_broken (Layer *layer)
 {
   return atomic_load (&layer->fault) != 0;
+}
+
+/* Broken, and a kill cannot make us forget it any more. Only then writers need not save what it
+ * lacks: a start that does not know that it is broken would believe it. */
+static inline bool
+layer_is_given_up (Layer *layer)
+{
+  return atomic_load (&layer->given_up);
 }
 
 /* The reason as a new string, or NULL. */

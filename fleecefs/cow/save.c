@@ -199,7 +199,10 @@ save_piece (Save *save)
     }
   lock_release (&save->stripe->lock);
   if (!granule_set_is_empty (&save->given_up))
-    note_break (save->disk, save->chain);
+    {
+      PAUSE_POINT ("writer:broke");
+      note_break (save->disk, save->chain);
+    }
   if (save->broke)
     save->disk->on_break (save->disk->on_break_data);
   return r;

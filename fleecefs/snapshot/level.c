@@ -20,12 +20,12 @@ level_free (Level *level)
 }
 
 bool
-level_is_intact (const Level *level)
+level_is_given_up (const Level *level)
 {
   for (unsigned i = 0; i < level->n_disks; i++)
-    if (level->layers[i] != NULL && !layer_is_broken (level->layers[i]))
-      return true;
-  return false;
+    if (level->layers[i] != NULL && !layer_is_given_up (level->layers[i]))
+      return false;
+  return true;
 }
 
 unsigned
@@ -53,7 +53,7 @@ level_build_chain (const GPtrArray *levels, unsigned disk, const Level *into, co
 
       if (layer == NULL)
         continue;
-      if ((level->snapshot != NULL || level == fresh) && !layer_is_broken (layer))
+      if ((level->snapshot != NULL || level == fresh) && !layer_is_given_up (layer))
         wanted = (int) n;
       if (into == NULL || level == into)
         receiver = (int) n;

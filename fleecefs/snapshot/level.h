@@ -28,9 +28,9 @@ Level *level_new (uint32_t number, unsigned n_disks);
 /* Drops its references of layers. */
 void level_free (Level *level);
 
-/* Does any layer of it still read right? */
-bool level_is_intact (const Level *level);
-/* The number of layers that do not. */
+/* Are all its layers broken, and written down as such? */
+bool level_is_given_up (const Level *level);
+/* The number of layers that are broken. */
 unsigned level_n_broken (const Level *level);
 
 /* A disk's chain over the levels (oldest first, Level *). into receives the copies

@@ -39,7 +39,7 @@ is_dead (Snapshots *set, const Level *level)
 }
 
 /* The number of the oldest levels that are dead and that nobody reads through: before
- * the first one whose snapshot lives and is intact. Living ones in between are broken. */
+ * the first one whose snapshot lives and is not given up. Living ones in between are. */
 static unsigned
 first_needed (Snapshots *set)
 {
@@ -50,7 +50,7 @@ first_needed (Snapshots *set)
     {
       const Level *level = set->levels->pdata[i];
 
-      if (level->snapshot != NULL && level_is_intact (level))
+      if (level->snapshot != NULL && !level_is_given_up (level))
         break;
       i++;
     }
