@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -309,6 +310,42 @@ START_TEST (test_second_write)
 }
 END_TEST
 
+static CallFate
+fail_io (const Call *call, void *works)
+{
+  (void) call;
+  return (CallFate){ atomic_load ((atomic_bool *) works) ? CALL_GO_ON : CALL_FAIL, EIO, 0 };
+}
+
+/* It is a reader who finds that a table cannot be read, and then the mark cannot be written. Guests
+ * do not save for that snapshot any more, so the image has to say it. */
+START_TEST (test_reader)
+{
+  static uint8_t a[SIZE];
+  static atomic_bool works;
+  g_autoptr (Snapshot) snapshot = NULL;
+  uint8_t byte;
+
+  if (!can_have_note ())
+    return;
+  config.cbw_timeout = 0;
+  open_set ();
+  freeze ("a", a);
+  must_write (1, 2);
+  freeze ("b", a);
+  close_set ();
+  open_set (); /* reads the tables of the newest only */
+  calls_hook (1U << CALL_STORE, 1U << CALL_READ | CALLS_DATA_CHANGES, fail_io, NULL, &works);
+  snapshot = snapshots_find (set, "a");
+  ck_assert_int_eq (snapshot_read (snapshot, 0, &byte, 1, GRANULE), -EIO);
+  ck_assert (has_note ());
+  atomic_store (&works, true);
+  g_clear_pointer (&snapshot, snapshot_unref);
+  assert_broken ("a", "reading an overlay");
+  close_set ();
+}
+END_TEST
+
 /* In a child process: killed when its guest's write is through and the store still hangs. */
 static void
 be_killed (void)
@@ -430,6 +467,7 @@ main (void)
   tcase_add_test (tcase, test_neighbour);
   tcase_add_test (tcase, test_others);
   tcase_add_test (tcase, test_second_write);
+  tcase_add_test (tcase, test_reader);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);
   tcase = tcase_create ("note");

@@ -78,12 +78,15 @@ look_up (Frozen *frozen, unsigned first, unsigned last) LOCK_REQUIRES (&frozen->
   frozen->read = (TrackerEntry){ .region = frozen->piece.region, .granules = need };
 }
 
+/* A guest may rely on it that the layer is broken, and not save; so that is written down before
+ * anybody is told. */
 static void
 break_layer (Disk *disk, Layer *layer, LayerFault fault, int errnum)
 {
   bool first = layer_break (layer, fault, errnum);
+  g_autoptr (Chain) chain = disk_chain (disk);
 
-  layer_record_break (layer);
+  note_break (disk, chain);
   if (first)
     disk->on_break (disk->on_break_data);
 }
