@@ -2,6 +2,7 @@
 /* cbw-timeout: a store that does not answer. Its calls hang by the double's hand, so nothing is a
  * matter of chance; what is waited out is one second for each of the tests. */
 #include "base/pause.h"
+#include "base/units.h"
 #include "calls.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
@@ -310,6 +311,76 @@ START_TEST (test_second_write)
 }
 END_TEST
 
+/* A copy hangs, and its write is refused. When it goes on it still has copies to make, of blocks
+ * that another write has overwritten meanwhile, and saved for a newer snapshot. */
+START_TEST (test_late_copy_and_mkdir)
+{
+  const uint64_t border = MIB; /* of two regions: two copies */
+  static uint8_t big[2 * MIB], bytes[2 * MIB];
+  g_autoptr (Snapshot) a = NULL;
+  Disk *disk;
+
+  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  test_make_file (test_path ("disk.img"), sizeof big, 1);
+  test_fill (big, sizeof big, 1, 0);
+  open_set ();
+  disk = snapshots_disk (set, 0);
+  ck_assert_int_eq (snapshots_create (set, "a", &a), 0);
+  pause_arm ("writer:claimed");
+  ck_assert_int_eq (disk_write (disk, bytes, 2 * GRANULE, border - GRANULE), -ETIMEDOUT);
+  pause_wait_reached ("writer:claimed");
+  ck_assert_int_eq (snapshots_create (set, "b", NULL), 0);
+  ck_assert_int_eq (disk_write (disk, bytes, GRANULE, border), GRANULE);
+  pause_release ("writer:claimed");
+  disk_settle (disk);
+  ck_assert_int_eq (snapshot_read (a, 0, bytes, sizeof bytes, 0), sizeof bytes);
+  test_assert_bytes ("a", bytes, big, sizeof big);
+  g_clear_pointer (&a, snapshot_unref);
+  close_set ();
+}
+END_TEST
+
+/* The same, and the level that the copy goes to is merged into another meanwhile: what comes too
+ * late for the merge must not be taken for saved. */
+START_TEST (test_late_copy_and_merge)
+{
+  static uint8_t a[SIZE], b[SIZE];
+  bool up = _i == 1; /* from the older level to the newer one */
+  const unsigned place = 40;
+
+  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  open_set ();
+  freeze ("a", a);
+  for (unsigned i = 0; i < (up ? 1 : 9); i++)
+    must_write (i, 2);
+  for (unsigned round = 0; round < 2; round++)
+    if (up == (round == 0))
+      {
+        pause_arm ("writer:claimed");
+        ck_assert_int_eq (write_granule (place, 2), -ETIMEDOUT);
+        pause_wait_reached ("writer:claimed");
+      }
+    else
+      {
+        freeze ("b", b);
+        for (unsigned i = 0; i < (up ? 9 : 1); i++)
+          must_write (i, 3);
+      }
+  pause_arm ("merge:copied");
+  ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+  pause_wait_reached ("merge:copied");
+  pause_release ("writer:claimed");
+  disk_settle (snapshots_disk (set, 0));
+  must_write (place, 2);
+  pause_watch ("merge:done");
+  pause_release ("merge:copied");
+  pause_wait_reached ("merge:done");
+  pause_release ("merge:done");
+  assert_right ("a", a);
+  close_set ();
+}
+END_TEST
+
 static CallFate
 fail_io (const Call *call, void *works)
 {
@@ -467,6 +538,8 @@ main (void)
   tcase_add_test (tcase, test_neighbour);
   tcase_add_test (tcase, test_others);
   tcase_add_test (tcase, test_second_write);
+  tcase_add_test (tcase, test_late_copy_and_mkdir);
+  tcase_add_loop_test (tcase, test_late_copy_and_merge, 0, 2);
   tcase_add_test (tcase, test_reader);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);

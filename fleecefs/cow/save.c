@@ -4,6 +4,8 @@
 #include "base/trace.h"
 #include "cow/disk-private.h"
 
+#include <errno.h>
+
 /* One piece of a write on its way through the steps. */
 typedef struct
 {
@@ -152,6 +154,8 @@ save_claims (Save *save) LOCK_REQUIRES (&save->stripe->lock)
       LayerFault fault;
       int r;
 
+      if (save->chain != save->disk->chain)
+        return -ETIMEDOUT; /* a job that is late: its write is no more in its section */
       if (granule_set_is_empty (&need))
         return 0;
       claim.granules = stripe_unclaimed (save->stripe, save->region, &need);
