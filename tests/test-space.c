@@ -99,6 +99,19 @@ START_TEST (test_in_flight)
 }
 END_TEST
 
+/* More at a time than there is in a grant: a mkdir of many disks. */
+START_TEST (test_more_than_a_grant)
+{
+  Space *space = space_new (g_get_tmp_dir (), 3 * SPACE_GRANT, 0);
+
+  ck_assert_int_eq (space_take (space, 2 * SPACE_GRANT), 0);
+  ck_assert_int_eq (space_take (space, 2 * SPACE_GRANT), -SPACE_MAX_OVERLAY);
+  ck_assert_int_eq (space_take (space, SPACE_GRANT), 0);
+  ck_assert_int_eq (space_take (space, 1), -SPACE_MAX_OVERLAY);
+  space_free (space);
+}
+END_TEST
+
 START_TEST (test_reserve)
 {
   struct statvfs fs;
@@ -215,6 +228,7 @@ main (void)
   tcase_add_test (tcase, test_no_limits);
   tcase_add_test (tcase, test_max_overlay);
   tcase_add_test (tcase, test_in_flight);
+  tcase_add_test (tcase, test_more_than_a_grant);
   tcase_add_test (tcase, test_reserve);
   tcase_add_test (tcase, test_threads);
   tcase_add_loop_test (tcase, test_percent, 0, (int) G_N_ELEMENTS (percents));

@@ -99,6 +99,7 @@ minus (uint64_t a, uint64_t b)
 static int
 look_again (Space *space, uint64_t bytes) LOCK_REQUIRES (&space->lock)
 {
+  const uint64_t most = units_max (SPACE_GRANT, bytes);
   uint64_t in_flight, room = UINT64_MAX, free = UINT64_MAX;
   struct statvfs fs;
 
@@ -108,7 +109,7 @@ look_again (Space *space, uint64_t bytes) LOCK_REQUIRES (&space->lock)
     room = minus (minus (space->max_overlay, count_kept (space)), in_flight);
   if (space->reserve > 0 && fstatvfs (space->dir_fd, &fs) == 0)
     free = minus (minus (fs.f_bavail * fs.f_frsize, space->reserve), in_flight);
-  atomic_store (&space->grant, units_min (SPACE_GRANT, units_min (room, free)));
+  atomic_store (&space->grant, units_min (most, units_min (room, free)));
   if (room < bytes)
     return -SPACE_MAX_OVERLAY;
   return free < bytes ? -SPACE_RESERVE : 0;

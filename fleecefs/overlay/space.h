@@ -9,9 +9,10 @@
  * Who is to write new blocks takes their bytes first and says when they are written.
  * The bytes come out of a grant, one atomic subtraction. When it is used up, a look at
  * the real state (one fstat() for each overlay and one statvfs()) makes the next, of SPACE_GRANT
- * at most: what was given back meanwhile, in whatever way, is in it. So max_overlay holds but for
- * what the file system rounds up; reserve also but for what others write to the file
- * system between two looks: SPACE_GRANT and what is in flight at most is ours of it.
+ * at most, or what is asked for at once: what was given back meanwhile, in whatever way, is in it.
+ * So max_overlay holds but for what the file system rounds up; reserve also but for what others
+ * write to the file system between two looks: SPACE_GRANT and what is in flight at most is ours of
+ * it.
  *
  * Without limits nothing is counted. All functions are thread safe.
  */
