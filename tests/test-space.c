@@ -68,7 +68,8 @@ START_TEST (test_max_overlay)
   ck_assert_int_eq (space_take (space, 41 * MIB), -SPACE_MAX_OVERLAY);
   ck_assert_uint_eq (take_all (space, a, 10 * MIB, MIB), 30 * MIB);
   ck_assert_int_eq (fstat (a, &st), 0);
-  ck_assert_uint_eq ((uint64_t) st.st_blocks * 512, limit);
+  ck_assert_uint_ge ((uint64_t) st.st_blocks * 512, limit);
+  ck_assert_uint_le ((uint64_t) st.st_blocks * 512, limit + 64 * KIB); /* of its extents */
   ck_assert_int_eq (space_take (space, 4096), -SPACE_MAX_OVERLAY);
 
   /* Holes give back, and so does a file that is gone; another one takes. */
