@@ -99,6 +99,10 @@ int disk_truncate (Disk *disk, uint64_t size);
 /* fsync or fdatasync of the source. */
 int disk_flush (Disk *disk, bool data_only);
 
+/* Breaks a layer of the chain, for that reason; on return it is written down, in its overlay or
+ * else at the image. */
+void disk_break (Disk *disk, Layer *layer, LayerFault fault, int errnum);
+
 /* Breaks the snapshots that need bytes beyond the end of the source. For a start after
  * which the source may be shorter than it was left. Reads tables. Returns 0, or -errno when the
  * source does not tell where it ends; then nothing is broken. */

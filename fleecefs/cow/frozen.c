@@ -80,8 +80,8 @@ look_up (Frozen *frozen, unsigned first, unsigned last) LOCK_REQUIRES (&frozen->
 
 /* A guest may rely on it that the layer is broken, and not save; so that is written down before
  * anybody is told. */
-static void
-break_layer (Disk *disk, Layer *layer, LayerFault fault, int errnum)
+void
+disk_break (Disk *disk, Layer *layer, LayerFault fault, int errnum)
 {
   bool first = layer_break (layer, fault, errnum);
   g_autoptr (Chain) chain = disk_chain (disk);
@@ -96,7 +96,7 @@ frozen_break_for_lookup (Disk *disk, Layer *layer, int r)
 {
   if (r == -ENOMEM)
     return r;
-  break_layer (disk, layer, LAYER_LOOKUP_FAILED, -r);
+  disk_break (disk, layer, LAYER_LOOKUP_FAILED, -r);
   return -EIO;
 }
 
@@ -107,7 +107,7 @@ frozen_break_for_tail (Disk *disk, Layer *layer, uint64_t end)
 
   if (tail_lose (disk, chain, end))
     disk->on_break (disk->on_break_data);
-  break_layer (disk, layer, LAYER_SOURCE_TOO_SMALL, 0);
+  disk_break (disk, layer, LAYER_SOURCE_TOO_SMALL, 0);
   return -EIO;
 }
 

@@ -212,6 +212,15 @@ check_space (Snapshots *set, GError **error)
   return true;
 }
 
+/* The record of a snapshot that failed may be there all the same, and the next start would find it.
+ * Nobody saves for it from here on. */
+static void
+disown (Snapshots *set, const Level *level)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    disk_break (set->disks[i], level->layers[i], LAYER_WRITE_FAILED, 0);
+}
+
 Snapshot *
 set_create_snapshot (Snapshots *set, const char *name, GError **error)
 {
@@ -242,6 +251,8 @@ set_create_snapshot (Snapshots *set, const char *name, GError **error)
   if ((set->durable && !set_sync_sources (set, error))
       || !store_write_record (set->store, record, true, error))
     {
+      if (fail_code (*error) == ENOTRECOVERABLE)
+        disown (set, level);
       /* Guests may already have written; the level stays for older ones, without a name. */
       lock_acquire (&set->lock);
       g_hash_table_remove (set->by_name, name);
