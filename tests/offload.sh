@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Whatever the file system under image and store can do (share blocks or not), and whichever way
-# blocks are copied, snapshots are right, and holes take no room in the store.
+# blocks are copied, snapshots are right, and holes take no room in the store. When it gets full, that
+# is the snapshot's affair and not the guest's.
 
 set -u
 
@@ -11,6 +12,7 @@ set -u
 # shellcheck source=tests/lib-data.sh
 . "$top_srcdir/tests/lib-data.sh"
 
+need getfattr
 in_memory
 setup
 mkdir mnt fs
@@ -52,24 +54,46 @@ try () {
 	rm -r "$dir/store" "$dir/img"
 }
 
+# try_full DIRECTORY METHOD: where blocks are shared it is the guest's write that needs room for new
+# ones. An image that has all its blocks must not come to feel that, with whatever little room.
+try_full () {
+	local dir=$1 image_mib=48 avail i
+
+	noise $((image_mib << 20)) >"$dir/img"
+	mount_fleecefs -o "store=$dir/store,copy=$2" "$dir/img" mnt
+	mkdir mnt/1 || fail "full, copy=$2: mkdir"
+	sync -f "$dir"
+	avail=$(stat -f -c '%a * %S' "$dir")
+	fallocate -l $((avail - (4 << 20))) "$dir/full" || fail 'cannot fill'
+	for ((i = 0; i < image_mib; i += 4)); do
+		patch mnt/.live/img $((i << 20)) $((4 << 20)) direct
+	done
+	[[ $(getfattr -n user.fleecefs.state --only-values mnt/1) = broken:*full ]] ||
+		fail "full, copy=$2: $(getfattr -n user.fleecefs.state --only-values mnt/1)"
+	unmount mnt
+	rm -r "$dir/store" "$dir/img" "$dir/full"
+}
+
 mkdir here
 for method in offload auto bounce; do
 	try here "$method" 'what is here'
 done
 
-# on_loop METHODS MKFS [OPTION...]: on a file system made for it.
+# on_loop METHODS MKFS [OPTION...]: on a file system made for it. A btrfs that is full has no room
+# for a write to an image at all, shared or not.
 n_tried=0
 on_loop () {
 	local methods=$1 kind=${2#mkfs.} method
 	shift
 
 	command -v "$1" >/dev/null || return
-	truncate -s 400M "$kind.disk"
+	truncate -s 1200M "$kind.disk" # below 512 MiB nothing is shared
 	"$@" "$kind.disk" >output 2>&1 || fail "$*: $(cat output)"
 	loop_device "$kind.disk"
 	if mount -t "$kind" "$loop" fs 2>/dev/null; then
 		for method in $methods; do
 			try fs "$method" "$kind"
+			[ "$kind" = btrfs ] || try_full fs "$method"
 		done
 		n_tried=$((n_tried + 1))
 		umount fs || fail "umount of $kind"
@@ -80,7 +104,7 @@ on_loop () {
 }
 
 need_root
-on_loop 'offload bounce' mkfs.xfs -q -m reflink=1
+on_loop 'auto offload bounce' mkfs.xfs -q -m reflink=1
 on_loop 'offload auto' mkfs.btrfs -q
-on_loop offload mkfs.ext4 -q
+on_loop offload mkfs.ext4 -q -m 0
 echo "snapshots are right however blocks are copied, here and on $n_tried other file systems"

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
@@ -22,6 +23,10 @@
 #define EXTENT_MIN (128 * KIB)
 /* Shared blocks pay for long runs only, where the file system keeps an extent for each. */
 #define CLONE_MIN (256 * KIB)
+/* A guest's write to blocks that are shared needs new ones, in a file system that had given it all
+ * it asked for; where they are missing it would fail for the snapshot's sake. So nothing is shared
+ * when not even this much is free: twice what 256 threads copy at a time. */
+#define SHARE_FREE (512 * MIB)
 /* What goes through the buffer at a time: it is still in the CPU's cache when it is written. */
 #define BOUNCE_MAX (256 * KIB)
 /* What the record of a copy may take in a table. */
@@ -168,6 +173,15 @@ offload_reserved (Copy *copy, DiskCopyMethod method, uint64_t at, unsigned n)
   return true;
 }
 
+/* May the kernel, which shares blocks if it can, find room for the guest's write afterwards? */
+static bool
+may_share (const Copy *copy)
+{
+  struct statvfs fs;
+
+  return fstatvfs (overlay_fd (copy->to), &fs) == 0 && fs.f_bavail * fs.f_frsize >= SHARE_FREE;
+}
+
 /* True when the run was copied inside the kernel. Any refusal of the kernel's is for good. */
 static bool
 offload (Copy *copy, unsigned first, unsigned n)
@@ -178,7 +192,7 @@ offload (Copy *copy, unsigned first, unsigned n)
   bool ok;
 
   if (method == DISK_COPY_BOUNCE || (at + n) * granule > copy->size
-      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN))
+      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN) || !may_share (copy))
     return false;
   if (space_take (overlay_space (copy->to), n * granule) < 0)
     return false; /* parts of it may fit */
