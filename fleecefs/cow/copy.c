@@ -182,6 +182,13 @@ may_share (const Copy *copy)
   return fstatvfs (overlay_fd (copy->to), &fs) == 0 && fs.f_bavail * fs.f_frsize >= SHARE_FREE;
 }
 
+/* Is so long a run one for the kernel, or read? */
+static bool
+is_for_kernel (DiskCopyMethod method, uint64_t length)
+{
+  return method == DISK_COPY_OFFLOAD || (method == DISK_COPY_AUTO && length >= CLONE_MIN);
+}
+
 /* True when the run was copied inside the kernel. Any refusal of the kernel's is for good. */
 static bool
 offload (Copy *copy, unsigned first, unsigned n)
@@ -191,8 +198,7 @@ offload (Copy *copy, unsigned first, unsigned n)
   DiskCopyMethod method = atomic_load_explicit (&copy->disk->copy, memory_order_relaxed);
   bool ok;
 
-  if (method == DISK_COPY_BOUNCE || (at + n) * granule > copy->size
-      || (method == DISK_COPY_AUTO && n * granule < CLONE_MIN) || !may_share (copy))
+  if (!is_for_kernel (method, n * granule) || (at + n) * granule > copy->size || !may_share (copy))
     return false;
   if (space_take (overlay_space (copy->to), n * granule) < 0)
     return false; /* parts of it may fit */
@@ -224,7 +230,7 @@ find_extent (Copy *copy, unsigned first, unsigned n, SourceExtent *out_extent)
     }
   if (n_bytes > 0)
     return 1; /* a hole smaller than a granule */
-  if (method == DISK_COPY_BOUNCE)
+  if (!is_for_kernel (method, length))
     return n;
   n_bytes = source_find (copy->disk->source, offset, SOURCE_HOLE) - offset;
   return (unsigned) units_div_up (units_min (length, units_max (n_bytes, 1)), granule);
