@@ -3,6 +3,7 @@
 
 #include "base/lock.h"
 #include "base/pause.h"
+#include "base/thread-slot.h"
 #include "base/trace.h"
 #include "base/units.h"
 
@@ -68,17 +69,6 @@ barrier_free (Barrier *barrier)
   free (barrier);
 }
 
-static unsigned
-thread_slot (void)
-{
-  static atomic_uint n_threads;
-  static _Thread_local unsigned slot = N_SLOTS;
-
-  if (slot == N_SLOTS)
-    slot = atomic_fetch_add (&n_threads, 1) % N_SLOTS;
-  return slot;
-}
-
 /* Enters under the lock: the next closer waits until all that were kept out are inside, so the
  * barrier cannot be closed again before they are. */
 static void
@@ -102,7 +92,7 @@ enter_waiting (Barrier *barrier, unsigned slot)
 unsigned
 barrier_enter (Barrier *barrier)
 {
-  unsigned slot = thread_slot ();
+  unsigned slot = thread_slot () % N_SLOTS;
 
   atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
   if (atomic_load (&barrier->closed))

@@ -54,7 +54,6 @@ static Job *
 job_new (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 {
   Job *job = g_new0 (Job, 1);
-  pthread_condattr_t attributes;
 
   job->disk = disk;
   job->chain = chain_ref (chain);
@@ -62,10 +61,7 @@ job_new (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
   job->end = end;
   atomic_init (&job->refs, 2); /* the thread that waits and the one that works */
   lock_init (&job->lock);
-  pthread_condattr_init (&attributes);
-  pthread_condattr_setclock (&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init (&job->ended, &attributes);
-  pthread_condattr_destroy (&attributes);
+  lock_init_timed (&job->ended);
   return job;
 }
 
