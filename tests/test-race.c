@@ -618,6 +618,43 @@ prepare_merge (bool up)
   overwrite (0, up ? 9 : 1);
 }
 
+static void *
+punch_all (void *size)
+{
+  ck_assert_int_eq (disk_allocate (snapshots_disk (set, 0),
+                                   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                                   *(uint64_t *) size),
+                    0);
+  return NULL;
+}
+
+/* A long range is saved step by step, so that a mkdir has to wait for a step at most. That holds
+ * for the copies, too, that a snapshot needs which is made before the range takes effect. */
+START_TEST (test_mkdir_during_a_long_range)
+{
+  uint64_t size = 64 << 20;
+  pthread_t writer;
+  Read read = { .snapshot = "between" };
+
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), size), 0);
+  make_snapshots (1);
+  pause_arm ("range:presaved");
+  writer = start (punch_all, &size);
+  pause_wait_reached ("range:presaved");
+  mkdir_ ("between");
+  pause_arm ("range:step");
+  pause_watch ("writer:before-source");
+  pause_release ("range:presaved");
+  ck_assert_str_eq (pause_wait_either ("range:step", "writer:before-source"), "range:step");
+  pause_release ("range:step");
+  join (writer);
+  pause_release ("writer:before-source");
+  read_place (&read);
+  assert_frozen (&read);
+  assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
 /* A write comes when a merge of the newest level has copied all and not yet finished:
  * its old block must be in the level that stays. */
 START_TEST (test_write_at_the_end_of_a_merge)
@@ -886,6 +923,7 @@ race_suite (void)
     { "mkdir-drains", test_mkdir_drains_writers, N_WRITES },
     { "hung-copy-during-mkdir", test_hung_copy_during_mkdir, 1 },
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
+    { "mkdir-during-a-long-range", test_mkdir_during_a_long_range, 1 },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
     { "saved-write", test_saved_write_does_not_wait, 1 },
