@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -660,6 +661,43 @@ count (void *counters)
   return NULL;
 }
 
+static void *
+make_b (void *data)
+{
+  (void) data;
+  ck_assert_int_eq (snapshots_create (set, "b", NULL), 0);
+  return NULL;
+}
+
+/* What mkdir has not finished is nothing that can be seen, and certainly nothing that was removed.
+ * Its overlays may yet be replaced by others. */
+START_TEST (test_survey_mkdir)
+{
+  pthread_t maker;
+
+  add_image ("vm.img", SIZE, 1);
+  open_set ();
+  ck_assert_int_eq (snapshots_create (set, "a", NULL), 0);
+  pause_arm ("mkdir:closed");
+  ck_assert_int_eq (pthread_create (&maker, NULL, make_b, NULL), 0);
+  pause_wait_reached ("mkdir:closed");
+  for (unsigned i = 0; i < 2; i++)
+    {
+      g_autoptr (Survey) survey = survey_new (set);
+
+      ck_assert_uint_eq (survey->n_levels, 1 + i);
+      ck_assert_uint_eq (survey->n_removed, 0);
+      ck_assert_uint_eq (survey->snapshots->len, 1 + i);
+      if (i == 0)
+        {
+          pause_release ("mkdir:closed");
+          ck_assert_int_eq (pthread_join (maker, NULL), 0);
+        }
+    }
+  close_set ();
+}
+END_TEST
+
 START_TEST (test_counters)
 {
   Counters *counters = counters_new ();
@@ -1229,6 +1267,7 @@ snapshots_suite (void)
   tcase_add_test (again, test_ids);
   tcase_add_loop_test (merge, test_merge, 0, 2 * G_N_ELEMENTS (merges));
   tcase_add_test (merge, test_survey_merge);
+  tcase_add_test (merge, test_survey_mkdir);
   tcase_add_test (merge, test_counters);
   tcase_add_loop_test (merge, test_space, 0, 3);
   tcase_add_loop_test (merge, test_remove_several, 0, G_N_ELEMENTS (removal_orders));

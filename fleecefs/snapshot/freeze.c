@@ -237,6 +237,7 @@ set_create_snapshot (Snapshots *set, const char *name, GError **error)
   record->name = g_strdup (name);
 
   level = level_new (record->layer, set->n_disks);
+  level->is_fresh = true;
   lock_acquire (&set->lock);
   g_ptr_array_add (set->levels, level);
   lock_release (&set->lock);

@@ -17,10 +17,12 @@ typedef struct
   uint32_t number;
   unsigned n_disks;
 
+  bool is_fresh;             /* mkdir makes it: in no chain yet. Under the set's lock */
   Snapshot *snapshot;        /* not a reference; NULL: dead. Under the set's lock */
   unsigned n_broken_logged;  /* of its broken layers: those in the log; under verbs */
   unsigned n_broken_written; /* and those in the manifest; under verbs */
-  Layer *layers[];           /* one for each disk; NULL: the disk came later. Constant */
+  Layer *layers[];           /* one for each disk; NULL: the disk came later. Constant, but
+                              * while it is fresh those of mkdir's thread */
 } Level;
 
 /* A level without layers. */

@@ -40,6 +40,7 @@ snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned 
     }
 
   lock_acquire (&set->lock);
+  level->is_fresh = false;
   level->snapshot = snapshot;
   g_hash_table_insert (set->by_name, snapshot->name, snapshot);
   g_hash_table_insert (set->by_id, GUINT_TO_POINTER (snapshot->id), snapshot);

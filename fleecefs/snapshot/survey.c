@@ -47,7 +47,6 @@ see_levels (Snapshots *set, Survey *survey)
   Seen *seen;
 
   lock_acquire (&set->lock);
-  survey->n_levels = set->levels->len;
   seen = g_new0 (Seen, set->levels->len + 1);
   survey->is_merging = set->merge.under_way;
   survey->merge_done = set->merge.done;
@@ -56,6 +55,9 @@ see_levels (Snapshots *set, Survey *survey)
     {
       const Level *level = set->levels->pdata[i];
 
+      if (level->is_fresh)
+        break; /* the last one */
+      survey->n_levels++;
       seen[i] = see_level (set, level);
       if (survey->is_merging && level->number == set->merge.older)
         survey->merge_into = g_strdup (seen[i].name);
