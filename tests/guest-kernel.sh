@@ -36,8 +36,8 @@ fetch () {
 	(cd "$work" && apt-get -q download "$package" >log 2>&1) || die "$(cat "$work/log")"
 	dpkg-deb -x "$work/$package"_*.deb "$work/root"
 	KERNEL=$(echo "$work"/root/boot/vmlinuz-*)
-	MODULES=$(echo "$work"/root/lib/modules/* "$work"/root/usr/lib/modules/*)
-	MODULES=${MODULES%% *}
+	# Below /lib or, in newer packages, /usr/lib.
+	MODULES=$(find "$work/root" -mindepth 1 -path '*/lib/modules/*' -prune | head -n 1)
 }
 
 # take NAME: the module, after those that it depends on. What is not there is part of the kernel.
@@ -63,6 +63,7 @@ take () {
 if [ -z "${KERNEL:-}" ] || [ -z "${MODULES:-}" ]; then
 	fetch
 fi
+[ -d "$MODULES" ] || die "there are no modules for $KERNEL: MODULES is '$MODULES'"
 mkdir "$work/out"
 n_taken=0
 for module in $MODULES_NEEDED; do

@@ -37,7 +37,7 @@ setup
 make_initramfs () {
 	mkdir -p root/bin root/modules
 	cp "$(command -v busybox)" root/bin/busybox
-	cp "$kernel"/*.ko root/modules
+	find "$kernel" -name '*.ko' -exec cp {} root/modules \;
 	cp "$top_srcdir/tests/guest-init.sh" root/init
 	cp "$top_srcdir/tests/synced-load.sh" root
 	chmod 755 root/init
