@@ -17,9 +17,11 @@ setup
 mkdir mnt
 head -c 65536 /dev/zero | tr '\0' x >img
 mount_fleecefs -o max-snapshots=20 img mnt
+mkdir mnt/kept-{1..14}
 
 # Names that only one program uses are kept in %mine: there an answer can be foretold, but for the
-# limit. For shared names all documented answers will do.
+# limit. For shared names all documented answers will do. So many are kept that one program comes up
+# to the limit by itself, whenever the others run.
 cat >verbs.pl <<'END'
 use strict; use warnings; use Errno qw(EEXIST EINVAL EMLINK ENOENT EPERM);
 my ($me, $rounds) = @ARGV;
@@ -110,7 +112,7 @@ done
 
 ls mnt >listed
 [ "$(wc -l <listed)" -le 20 ] || fail "more than 20: $(cat listed)"
-cat record-* | sort >expected
+{ printf '%s\n' kept-{1..14} && cat record-*; } | sort >expected
 grep -v '^shared-' listed | diff expected - || fail 'the listing (>) is not what was done (<)'
 (cd mnt && stat -c '%n %i %z' -- * && sha256sum -- */img) >before
 unmount mnt
