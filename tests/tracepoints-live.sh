@@ -14,6 +14,10 @@ grep -qx '#define ENABLE_SDT 1' "$top_builddir/config.h" || skip 'built without 
 in_memory
 setup
 
+# A copy, for what is watched is a file: of the program itself other tests run daemons too.
+cp "$FLEECEFS" "$base/fleecefs"
+FLEECEFS=$base/fleecefs
+
 mkdir m
 noise 1M >img
 mount_fleecefs -o store=s,max-snapshots=1000 img m
