@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # On a store whose file system has no block and no inode left, snapshots can be renamed and removed,
-# the unmount is clean, and the next start works; on tmpfs, ext4 and XFS.
+# the unmount is clean, and the next start works; on tmpfs, ext4 and XFS, also with
+# parent pointers, where a rename needs space.
 
 set -u
 
@@ -37,7 +38,7 @@ start () {
 }
 
 tried=
-for filesystem in tmpfs ext4 xfs; do
+for filesystem in tmpfs ext4 xfs xfs-parent; do
 	small_mount $filesystem || continue
 	tried+=" $filesystem"
 	noise $((8 << 20)) >img

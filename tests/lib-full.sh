@@ -33,14 +33,15 @@ small_mount () {
 		mount -t tmpfs -o size="${mib}m,nr_inodes=1000" small small
 		return
 		;;
-	xfs) mib=$((mib < 300 ? 300 : mib)) ;; # mkfs.xfs makes none that is smaller
+	xfs*) mib=$((mib < 300 ? 300 : mib)) ;; # mkfs.xfs makes none that is smaller
 	btrfs) mib=$((mib < 128 ? 128 : mib)) ;;
 	esac
-	command -v "mkfs.$1" >/dev/null || return
+	command -v "mkfs.${1%-*}" >/dev/null || return
 	rm -f small.fs
 	truncate -s "${mib}M" small.fs
 	case $1 in
 	ext4) mkfs.ext4 -q -F -m 0 small.fs ;;
+	xfs-parent) mkfs.xfs -q -n parent=1 small.fs ;; # from xfsprogs 6.13 on
 	*) "mkfs.$1" -q small.fs ;;
 	esac >"$base/mkfs" 2>&1 || return
 	loop_device small.fs

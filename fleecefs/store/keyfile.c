@@ -262,6 +262,24 @@ replace_by_spare (const Keyfile *file, int dir_fd, const char *temporary, const 
   return true;
 }
 
+static bool
+is_full (int errno_value)
+{
+  return errno_value == ENOSPC || errno_value == EDQUOT;
+}
+
+/* Replaces the file by the temporary one. */
+static bool
+replace (const Keyfile *file, int dir_fd, const char *temporary, const char *name, int spare_fd,
+         GError **error)
+{
+  int result = renameat (dir_fd, temporary, dir_fd, name) == 0 ? 0 : errno;
+
+  if (spare_fd >= 0 && is_full (result) && spare_give_back (spare_fd))
+    result = renameat (dir_fd, temporary, dir_fd, name) == 0 ? 0 : errno;
+  return result == 0 || fail_errno (error, result, "cannot replace '%s'", file->path);
+}
+
 /* What the file holds now; *out is NULL when there is none. */
 static bool
 read_old (const Keyfile *file, int dir_fd, const char *name, char **out, GError **error)
@@ -290,16 +308,22 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
   if (durable && !read_old (file, dir_fd, name, &old_text, error))
     return false;
   ok = write_temporary (file, text, dir_fd, temporary, durable, -1, &local);
-  if (!ok && spare_fd >= 0 && (fail_code (local) == ENOSPC || fail_code (local) == EDQUOT)
-      && write_temporary (file, text, dir_fd, temporary, durable, spare_fd, NULL))
-    return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
-  if (!ok)
-    g_propagate_error (error, g_steal_pointer (&local));
-  if (ok && renameat (dir_fd, temporary, dir_fd, name) != 0)
-    ok = fail_errno (error, errno, "cannot replace '%s'", file->path);
-  if (!ok)
+  if (!ok && spare_fd >= 0 && is_full (fail_code (local)))
     {
+      if (write_temporary (file, text, dir_fd, temporary, durable, spare_fd, NULL))
+        return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
+      if (spare_give_back (spare_fd))
+        {
+          g_clear_error (&local);
+          ok = write_temporary (file, text, dir_fd, temporary, durable, -1, &local);
+        }
+    }
+  if (!ok || !replace (file, dir_fd, temporary, name, spare_fd, &local))
+    {
+      g_propagate_error (error, g_steal_pointer (&local));
       unlinkat (dir_fd, temporary, 0);
+      if (spare_fd >= 0)
+        spare_keep (spare_fd);
       return false;
     }
   if (!durable || dir_sync (dir_fd, file->path, &local))

@@ -40,7 +40,8 @@ bool keyfile_check_end (const Keyfile *file, GError **error);
  * power too, and the new one is there for good when this returns. After a failure the old
  * one is there; only with the code ENOTRECOVERABLE it may be the new one. dir_fd is of the
  * directory (not O_PATH). The temporary file is "NAME.new"; when there is no space for it and
- * spare_fd is not -1 but that of the store, the spare there (spare.h) becomes it. Blocks. */
+ * spare_fd is not -1 but that of the store, the spare there (spare.h) becomes it, or gives its
+ * space for it. Blocks. */
 bool keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, int spare_fd,
                    GError **error);
 

@@ -7,6 +7,11 @@
  * else can take what was freed in between. The file that it replaces is the next spare.
  * Without one everything works as long as there is space.
  *
+ * XFS with parent pointers (mkfs.xfs makes them from version 7 on) moves no file, not even over
+ * another, without space to reserve, up to a megabyte of it. There the spare is larger; when it
+ * cannot be moved its space is given back, the new file is made as if there was space, and the
+ * spare gets what is left. Who fills the file system at that very moment can take it.
+ *
  * dir_fd is that of the store. Not thread safe; all functions block on the disk.
  */
 #pragma once
@@ -23,6 +28,10 @@ bool spare_keep (int dir_fd);
  * writing; it has any size and contents, mode 0600, and space for 4 KiB at least, mostly 64.
  * Returns the descriptor, or -1 when there is none. */
 int spare_lend (int dir_fd, int to_dir_fd, const char *name);
+
+/* Gives the space of the spare back to the file system; spare_keep() takes it again. Returns false
+ * when there was none. */
+bool spare_give_back (int dir_fd);
 
 /* The file of that name in another directory is the spare from now on. */
 void spare_return (int dir_fd, int from_dir_fd, const char *name);
