@@ -25,7 +25,7 @@ die () {
 }
 
 fetch () {
-	local package
+	local package parts
 
 	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
 		die 'no apt-get and dpkg-deb here: set KERNEL and MODULES'
@@ -33,9 +33,15 @@ fetch () {
 	package=$(apt-cache depends "linux-image-cloud-$(dpkg --print-architecture)" 2>/dev/null |
 		sed -n '0,/^ *Depends: \(linux-image-[^ ]*\).*/s//\1/p')
 	[ -n "$package" ] || die 'apt knows no linux-image-cloud for this machine'
-	(cd "$work" && apt-get -q download "$package" >log 2>&1) || die "$(cat "$work/log")"
-	dpkg-deb -x "$work/$package"_*.deb "$work/root"
-	KERNEL=$(echo "$work"/root/boot/vmlinuz-*)
+	# From Debian 14 on kernel and modules have a package each.
+	parts=$(apt-cache depends "$package" |
+		sed -n 's/^ *Depends: \(linux-\(binary\|modules\)-[^ ]*\).*/\1/p')
+	# shellcheck disable=SC2086 # several packages
+	(cd "$work" && apt-get -q download "$package" $parts >log 2>&1) || die "$(cat "$work/log")"
+	for package in "$work"/*.deb; do
+		dpkg-deb -x "$package" "$work/root"
+	done
+	KERNEL=$(find "$work/root" -name 'vmlinuz*' -type f | head -n 1)
 	# Below /lib or, in newer packages, /usr/lib.
 	MODULES=$(find "$work/root" -mindepth 1 -path '*/lib/modules/*' -prune | head -n 1)
 }
