@@ -268,13 +268,19 @@ mount_fleecefs () {
 	mountpoint -q "${!#}" || fail "fleecefs $*: returned, and nothing is mounted"
 }
 
-# daemons LINE...: as processes, but only those that serve.
+is_fleecefs () {
+	[ "$(cat "/proc/$1/comm")" = "${FLEECEFS##*/}" ]
+} 2>/dev/null
+
+# daemons LINE...: as processes, but only those that serve. The child of such a one is to unmount,
+# though it may not have its name yet.
 daemons () {
 	local pid
 
 	for pid in $(processes "$@"); do
-		[ "$(cat "/proc/$pid/comm")" != "${FLEECEFS##*/}" ] || echo "$pid"
-	done 2>/dev/null
+		is_fleecefs "$pid" || continue
+		is_fleecefs "$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status" 2>/dev/null)" || echo "$pid"
+	done
 }
 
 # The process that serves the mountpoint (as it was given to mount_by).
