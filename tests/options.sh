@@ -15,7 +15,7 @@ for option in --help -h; do
 	grep -q '^Usage: fleecefs .*IMAGE\.\.\. MOUNTPOINT$' help || fail "$option: no usage line"
 	# Each option of the manual is in the summary.
 	for word in store= granule= copy= on-cbw-error= max-overlay= reserve= max-snapshots= \
-		threads= durability= log-level= allow_other; do
+		threads= durability= log-level= io_uring allow_other; do
 		grep -qF -- "$word" help || fail "$option does not name $word"
 	done
 done

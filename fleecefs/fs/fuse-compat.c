@@ -44,6 +44,17 @@ fuse_compat_reply_open_live (fuse_req_t req, struct fuse_file_info *fi)
 
 #endif
 
+bool
+fuse_compat_is_ring (fuse_req_t req)
+{
+#ifdef HAVE_FUSE_REQ_IS_URING
+  return fuse_req_is_uring (req);
+#else
+  (void) req;
+  return false;
+#endif
+}
+
 #ifdef HAVE_FUSE_LOOP_CFG_CREATE
 
 int

@@ -56,7 +56,9 @@ lane_free (Lane *lane)
 static Queued *
 copy_request (const LaneRequest *request)
 {
-  size_t n_data = request->data != NULL ? request->size : 0;
+  /* Those of a request that came by io_uring stay where they are until the answer. */
+  bool has_data = request->data != NULL && !fuse_compat_is_ring (request->req);
+  size_t n_data = has_data ? request->size : 0;
   Queued *copy = g_try_malloc (sizeof *copy + n_data);
 
   if (copy == NULL)
@@ -67,7 +69,7 @@ copy_request (const LaneRequest *request)
       copy->fi = *request->fi;
       copy->request.fi = &copy->fi;
     }
-  if (request->data != NULL)
+  if (has_data)
     copy->request.data = memcpy (copy->data, request->data, n_data);
   return copy;
 }

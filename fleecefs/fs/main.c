@@ -17,6 +17,7 @@
 #include "fs/own-host.h"
 #include "fs/places.h"
 #include "fs/privilege.h"
+#include "fs/ring.h"
 #include "fs/session.h"
 #include "fs/tree.h"
 #include "fs/usage.h"
@@ -175,7 +176,7 @@ start (Options *options, GError **error)
   if (session == NULL)
     return false;
   places = places_resolve (options, error);
-  if (places == NULL || !session_check_device (error))
+  if (places == NULL || !session_check_device (error) || (options->io_uring && !ring_check (error)))
     return false;
   set = open_set (options, places, error);
   return set != NULL && run (session, set, options, places, error);

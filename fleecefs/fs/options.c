@@ -34,6 +34,7 @@ enum
   KEY_THREADS,
   KEY_OVERMOUNT,
   KEY_MAX_READ,
+  KEY_IO_URING,
   KEY_ALLOW,
   KEY_DEFAULT_PERMISSIONS,
   KEY_FSNAME,
@@ -63,6 +64,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("threads=", KEY_THREADS),
   FUSE_OPT_KEY ("overmount", KEY_OVERMOUNT),
   FUSE_OPT_KEY ("max_read=", KEY_MAX_READ),
+  FUSE_OPT_KEY ("io_uring", KEY_IO_URING),
   FUSE_OPT_KEY ("allow_other", KEY_ALLOW),
   FUSE_OPT_KEY ("allow_root", KEY_ALLOW),
   FUSE_OPT_KEY ("default_permissions", KEY_DEFAULT_PERMISSIONS),
@@ -264,6 +266,9 @@ parse_one (void *data, const char *arg, int key, struct fuse_args *out_args)
       return 0;
     case KEY_MAX_READ:
       return parse_number (arg, 1, G_MAXINT32, &options->max_read, parse->error) ? 1 : -1;
+    case KEY_IO_URING:
+      options->io_uring = true;
+      return 1;
     case KEY_ALLOW:
       parse->allow = true;
       return 1;

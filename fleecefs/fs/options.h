@@ -36,6 +36,7 @@ typedef struct
   unsigned cbw_timeout;  /* seconds; 0: none */
   bool durable;          /* durability=power */
   bool overmount;        /* the live files over their images */
+  bool io_uring;         /* also in fuse */
   struct fuse_args fuse; /* program name and options for fuse_session_new() */
 } Options;
 

@@ -61,6 +61,7 @@ session_new (Options *options, GError **error)
 
   session->verbs.threads = options->threads;
   session->verbs.max_read = options->max_read;
+  session->verbs.expects_ring = options->io_uring;
   session->verbs.copies = lane_new (lane_limit (options->threads));
   session->verbs.frozen = lane_new (lane_limit (options->threads));
   session->verbs.looks = lane_new (1);

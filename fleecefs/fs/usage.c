@@ -34,6 +34,8 @@ static const char help_text[]
       "                       that of the host too, at the price of a sync [process]\n"
       "    log-level=LEVEL    error, warning, notice, info or debug [notice]\n"
       "    overmount          each live disk also under its image's own path (root)\n"
+      "    io_uring           less work for each request, but more of them wait; see the\n"
+      "                       manual for what it needs\n"
       "    allow_other, allow_root, ro, ...\n"
       "                       those of mount(8) and of FUSE\n"
       "\n"

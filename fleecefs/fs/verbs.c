@@ -10,6 +10,7 @@
 #include "fs/live-file.h"
 #include "fs/read-ahead.h"
 #include "fs/reply.h"
+#include "fs/ring.h"
 #include "fs/xattr.h"
 
 #include <stdio.h>
@@ -245,8 +246,10 @@ static void
 handle_getattr (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
   const LaneRequest request = { .run = get_attributes, .req = req, .number = number };
+  Verbs *verbs = fuse_req_userdata (req);
 
   (void) fi;
+  ring_expect (req, &verbs->expects_ring); /* fleecefs itself asks for this first */
   if (tree_is_own_file (number))
     verbs_look (&request);
   else

@@ -18,6 +18,7 @@ typedef struct
   Tree *tree;
   unsigned threads;  /* of the loop */
   unsigned max_read; /* of the mount option, 0: none; init must say the same */
+  int expects_ring;  /* atomic; see ring.h */
   Lane *copies;      /* writes that have to copy first */
   Lane *frozen;      /* reads and seeks of snapshots */
   Lane *looks;       /* what asks the store's file system, for status, sizes, free space */
