@@ -7,6 +7,8 @@
 #
 #     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--seconds N] [--output DIRECTORY]
 #
+# QEMU_STORAGE_DAEMON is another qemu-storage-daemon than that of the PATH.
+#
 # Writes DIRECTORY/bench.csv as it goes, then bench.txt (also printed) and bench.svg.
 
 set -u
@@ -192,7 +194,7 @@ start_qemu () {
 	qemu-img create -q -f qcow2 qemu.qcow2 "$size"
 	: >qemu-live
 	: >qemu-snapshot
-	qemu-storage-daemon \
+	"$qemu_storage_daemon" \
 		--blockdev driver=file,filename="$PWD/qemu-image",node-name=file,cache.direct=off \
 		--blockdev driver=raw,file=file,node-name=source \
 		--blockdev driver=qcow2,file.driver=file,file.filename="$PWD/qemu.qcow2",node-name=overlay \
@@ -202,7 +204,7 @@ start_qemu () {
 		--export type=fuse,id=snapshot,node-name=access,mountpoint="$PWD/qemu-snapshot" \
 		2>qemu.log 9<>"$base/alive" &
 	qemu_pid=$!
-	await mountpoint -q qemu-snapshot || fail "qemu-storage-daemon: $(cat qemu.log)"
+	await mountpoint -q qemu-snapshot || fail "$qemu_storage_daemon: $(cat qemu.log)"
 }
 
 stop_qemu () {
@@ -211,8 +213,11 @@ stop_qemu () {
 }
 
 have_qemu=no
-if qemu-storage-daemon --help 2>/dev/null | grep -q 'type=\]fuse'; then
+qemu_storage_daemon=${QEMU_STORAGE_DAEMON:-qemu-storage-daemon}
+if "$qemu_storage_daemon" --help 2>"$base/errors" | grep -q 'type=\]fuse'; then
 	have_qemu=yes
+elif [ -n "${QEMU_STORAGE_DAEMON:-}" ]; then
+	fail "$qemu_storage_daemon has no export by FUSE, or does not run: $(cat "$base/errors")"
 fi
 
 start_xfs () {
@@ -253,7 +258,7 @@ wait "$forwarder_pid"
 	echo "fleecefs $("$FLEECEFS" --version | cut -d' ' -f2-), $(uname -sr), $(nproc) CPUs:" \
 		"$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1);" \
 		"data in memory, $((size >> 20)) MiB, $rounds rounds of $seconds s"
-	command -v qemu-storage-daemon >/dev/null && qemu-storage-daemon --version | head -n 1
+	[ "$have_qemu" = no ] || "$qemu_storage_daemon" --version | head -n 1
 	echo
 	awk -f "$here/table.awk" "$csv"
 } | tee "$output/bench.txt"
