@@ -12,7 +12,7 @@
 
 /* Counts are written, and their space is taken, by these: a refcount block of a small overlay is
  * mostly hole. */
-#define PAGE_SIZE 4096
+#define COUNTS_PAGE 4096
 
 static int
 take_space (int fd, uint64_t offset, uint64_t length)
@@ -36,13 +36,13 @@ qcow2_refcount_prepare (int fd, const Qcow2Header *header, uint64_t first, uint6
     {
       uint64_t k = first / span;
       uint64_t stop = units_min (end, (k + 1) * span);
-      uint64_t from = 2 * (first % span) / PAGE_SIZE * PAGE_SIZE;
-      uint64_t to = units_round_up (2 * (stop - k * span), PAGE_SIZE);
+      uint64_t from = 2 * (first % span) / COUNTS_PAGE * COUNTS_PAGE;
+      uint64_t to = units_round_up (2 * (stop - k * span), COUNTS_PAGE);
 
       r = take_space (fd, qcow2_refcount_block (header, k) * cluster_size + from, to - from);
       if (r == 0)
-        r = take_space (fd, header->refcount_table_offset + 8 * k / PAGE_SIZE * PAGE_SIZE,
-                        PAGE_SIZE);
+        r = take_space (fd, header->refcount_table_offset + 8 * k / COUNTS_PAGE * COUNTS_PAGE,
+                        COUNTS_PAGE);
       first = stop;
     }
   return r;
@@ -81,7 +81,7 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, co
         if (g_array_index (leaks, uint64_t, i) / span == k)
           block[2 * (g_array_index (leaks, uint64_t, i) % span) + 1] = 0;
       be_store64 (entry_be, place);
-      r = io_write_full (fd, block, units_round_up (2 * n, PAGE_SIZE), place);
+      r = io_write_full (fd, block, units_round_up (2 * n, COUNTS_PAGE), place);
       if (r == 0)
         r = io_write_full (fd, entry_be, sizeof entry_be, header->refcount_table_offset + 8 * k);
     }
