@@ -507,7 +507,7 @@ START_TEST (test_note_of_another)
 
   calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_DATA_CHANGES | 1U << CALL_XATTR, hold,
               NULL, &n_notes);
-  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, NULL), 0);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &(unsigned){ 1 }), 0);
   sem_wait (&at_header[1]);
   ck_assert (!has_note ());
   must_write (2, 2);
