@@ -258,6 +258,7 @@ write_in_thread (void *granule)
 START_TEST (test_others)
 {
   static uint8_t a[SIZE];
+  unsigned place = 1;
   pthread_t thread;
 
   if (!can_have_note ())
@@ -267,7 +268,7 @@ START_TEST (test_others)
   freeze ("a", a);
   must_write (0, 2);
   hang_store (CALLS_DATA_CHANGES);
-  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &(unsigned){ 1 }), 0);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &place), 0);
   calls_wait_hanging ();
   must_write (0, 3);
   assert_live (0, 3);
@@ -491,7 +492,7 @@ hold (const Call *call, void *data)
 START_TEST (test_note_of_another)
 {
   static uint8_t a[SIZE], b[SIZE];
-  unsigned n_notes = 0;
+  unsigned n_notes = 0, place = 1;
   pthread_t thread;
 
   if (!can_have_note ())
@@ -507,7 +508,7 @@ START_TEST (test_note_of_another)
 
   calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_DATA_CHANGES | 1U << CALL_XATTR, hold,
               NULL, &n_notes);
-  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &(unsigned){ 1 }), 0);
+  ck_assert_int_eq (pthread_create (&thread, NULL, write_in_thread, &place), 0);
   sem_wait (&at_header[1]);
   ck_assert (!has_note ());
   must_write (2, 2);
