@@ -137,8 +137,8 @@ const char *
 calls_kind_name (CallKind kind)
 {
   static const char *const names[CALL_KINDS] = {
-    "read",     "seek",   "stat",  "open",   "close",  "write", "copy", "allocate",
-    "truncate", "create", "mkdir", "rename", "unlink", "rmdir", "sync", "xattr",
+    "read",   "seek",  "stat",   "open",   "close", "write", "copy",     "allocate", "truncate",
+    "create", "mkdir", "rename", "unlink", "rmdir", "sync",  "getxattr", "xattr",
   };
 
   return names[kind];
@@ -330,6 +330,8 @@ int REAL_PLAIN (fsync) (int);
 int WRAP_PLAIN (fsync) (int);
 int REAL_PLAIN (fdatasync) (int);
 int WRAP_PLAIN (fdatasync) (int);
+ssize_t REAL_PLAIN (fgetxattr) (int, const char *, void *, size_t);
+ssize_t WRAP_PLAIN (fgetxattr) (int, const char *, void *, size_t);
 int REAL_PLAIN (fsetxattr) (int, const char *, const void *, size_t, int);
 int WRAP_PLAIN (fsetxattr) (int, const char *, const void *, size_t, int);
 int REAL_PLAIN (fremovexattr) (int, const char *);
@@ -536,6 +538,15 @@ WRAP_PLAIN (fdatasync) (int fd)
   PASSAGE (CALL_SYNC, fd, .flags = 1);
 
   ALL_OR_NOTHING (REAL_PLAIN (fdatasync) (fd));
+}
+
+ssize_t
+WRAP_PLAIN (fgetxattr) (int fd, const char *name, void *value, size_t size)
+{
+  PASSAGE (CALL_GETXATTR, fd, .xattr = name);
+
+  return end (&passage, fate,
+              is_refused (fate) ? -1 : REAL_PLAIN (fgetxattr) (fd, name, value, size));
 }
 
 int

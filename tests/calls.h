@@ -40,6 +40,7 @@ typedef enum
   CALL_UNLINK,   /* unlinkat of a file */
   CALL_RMDIR,    /* rmdir, unlinkat with AT_REMOVEDIR */
   CALL_SYNC,     /* fsync, fdatasync */
+  CALL_GETXATTR, /* fgetxattr */
   CALL_XATTR,    /* fsetxattr, fremovexattr */
   CALL_KINDS,
 } CallKind;

@@ -124,6 +124,7 @@ START_TEST (test_sees_the_source)
   g_autoptr (Source) source = NULL;
   char bytes[100] = { 0 };
   uint64_t size;
+  bool has_note;
 
   test_make_file (test_path ("disk"), 1 << 20, 1);
   calls_watch (CALL_SOURCE, test_path ("disk"));
@@ -151,6 +152,8 @@ START_TEST (test_sees_the_source)
   ck_assert_int_eq (plan.last.kind, CALL_SEEK);
   ck_assert_int_eq (source_flush (source, false), 0);
   ck_assert_int_eq (plan.last.kind, CALL_SYNC);
+  ck_assert_int_eq (source_has_note (source, "id", &has_note), 0);
+  ck_assert_int_eq (plan.last.kind, CALL_GETXATTR);
   source_set_note (source, "id"); /* may fail: not all file systems have attributes */
   ck_assert_int_eq (plan.last.kind, CALL_XATTR);
   ck_assert_ptr_nonnull (plan.last.bytes);

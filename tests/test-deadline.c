@@ -431,6 +431,28 @@ be_killed (void)
   kill (getpid (), SIGKILL);
 }
 
+static CallFate
+fail_with_eio (const Call *call, void *data)
+{
+  (void) call;
+  (void) data;
+  return (CallFate){ CALL_FAIL, EIO, 0 };
+}
+
+/* While a note cannot be read it may be there. */
+static void
+assert_refused_without_note (void)
+{
+  const SnapshotsImage image = { "disk.img", test_path ("disk.img") };
+  g_autoptr (GError) error = NULL;
+
+  calls_watch (CALL_SOURCE, image.path);
+  calls_hook (1U << CALL_SOURCE, 1U << CALL_GETXATTR, fail_with_eio, NULL, NULL);
+  ck_assert_ptr_null (snapshots_open (&config, &image, 1, &error));
+  ck_assert_msg (strstr (error->message, NOTE) != NULL, "%s", error->message);
+  calls_hook (0, 0, NULL, NULL, NULL);
+}
+
 /* The store could not be told what broke, but the image was. */
 START_TEST (test_kill)
 {
@@ -450,6 +472,7 @@ START_TEST (test_kill)
   ck_assert_int_eq (waitpid (child, &status, 0), child);
   ck_assert (WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL);
   ck_assert (has_note ());
+  assert_refused_without_note ();
 
   open_set ();
   assert_live (1, 2);

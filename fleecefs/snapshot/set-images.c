@@ -79,19 +79,30 @@ find_change (const Store *store, const StoreDisk *known, Source *source, const L
   return source_is_block (source) ? find_exchange (store, known, source) : NULL;
 }
 
-/* Why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what size
- * and time the source had at last. */
-static char *
-find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look)
+/* *out: why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what
+ * size and time the source had at last. */
+static bool
+find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look,
+             char **out, GError **error)
 {
+  bool has_note;
+  int r;
+
+  *out = NULL;
   if (known == NULL)
-    return NULL;
+    return true;
+  r = source_has_note (source, store_id (store), &has_note);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot read the attribute user.fleecefs.unsaved of image '%s'",
+                       source_path (source));
   if (store_host_crashed (store) && !store_was_durable (store))
-    return g_strdup ("the host went down while the image was mounted");
-  if (source_has_note (source, store_id (store)))
-    return g_strdup ("old blocks could not be kept, and the store did not take down whose");
-  return store_was_clean (store) ? find_change (store, known, source, look)
-                                 : find_exchange (store, known, source);
+    *out = g_strdup ("the host went down while the image was mounted");
+  else if (has_note)
+    *out = g_strdup ("old blocks could not be kept, and the store did not take down whose");
+  else
+    *out = store_was_clean (store) ? find_change (store, known, source, look)
+                                   : find_exchange (store, known, source);
+  return true;
 }
 
 /* Where the disk's write clock goes on: later than any time it may have shown. */
@@ -149,9 +160,9 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
   };
   Look look;
 
-  if (!look_at (*source, &look, error))
+  if (!look_at (*source, &look, error)
+      || !find_damage (set->store, known, *source, &look, out_damage, error))
     return false;
-  *out_damage = find_damage (set->store, known, *source, &look);
   disk_config.write_time = first_write_time (set->store, known, *source, &look);
   note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);
   known = store_find_disk (set->store, set->names[i]);

@@ -197,10 +197,14 @@ clear_notes (Snapshots *set)
   for (unsigned i = 0; i < set->n_disks; i++)
     {
       Source *source = disk_source (set->disks[i]);
+      bool has_note;
+      int r = source_has_note (source, store_id (set->store), &has_note);
 
-      if (source_has_note (source, store_id (set->store)) && source_clear_note (source) != 0)
-        g_warning ("cannot take the attribute user.fleecefs.unsaved from '%s'",
-                   source_path (source));
+      if (r == 0 && has_note)
+        r = source_clear_note (source);
+      if (r < 0)
+        g_warning ("cannot take the attribute user.fleecefs.unsaved from '%s': %s",
+                   source_path (source), g_strerror (-r));
     }
 }
 

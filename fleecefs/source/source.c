@@ -371,13 +371,14 @@ source_set_note (Source *source, const char *store_id)
   return fsetxattr (source->fd, NOTE, store_id, strlen (store_id), 0) == 0 ? 0 : -errno;
 }
 
-bool
-source_has_note (Source *source, const char *store_id)
+int
+source_has_note (Source *source, const char *store_id, bool *out)
 {
-  char text[64];
-  ssize_t n = fgetxattr (source->fd, NOTE, text, sizeof text);
+  char text[64]; /* an id has less; so what does not fit (ERANGE) is none of ours */
+  ssize_t n = source->is_block ? 0 : fgetxattr (source->fd, NOTE, text, sizeof text);
 
-  return n >= 0 && (size_t) n == strlen (store_id) && memcmp (text, store_id, (size_t) n) == 0;
+  *out = n >= 0 && (size_t) n == strlen (store_id) && memcmp (text, store_id, (size_t) n) == 0;
+  return n >= 0 || errno == ENODATA || errno == EOPNOTSUPP || errno == ERANGE ? 0 : -errno;
 }
 
 int

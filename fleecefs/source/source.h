@@ -69,8 +69,9 @@ int source_flush (Source *source, bool data_only);
 /* A note at a regular file, an extended attribute (user.fleecefs.unsaved): overlays in the store of
  * that id miss old blocks and do not say so. Not for a block device: -EOPNOTSUPP. */
 int source_set_note (Source *source, const char *store_id);
-/* Is there one of that store? */
-bool source_has_note (Source *source, const char *store_id);
+/* Is there one of that store? Returns 0, or -errno: it cannot be read, and may be there. Where none
+ * can be set there is none. */
+int source_has_note (Source *source, const char *store_id, bool *out);
 /* Takes it away; none is not an error. */
 int source_clear_note (Source *source);
 
