@@ -471,6 +471,45 @@ START_TEST (test_device_allocate)
 }
 END_TEST
 
+/* On a file in memory the device refuses a hole after it has zeroed something; a refusal is none of
+ * our doing and must not change what was written last. _i: a hole of whole pages, or not. */
+START_TEST (test_device_refuses_hole)
+{
+  g_autofree char *path = g_strdup ("/dev/shm/fleecefs-test-XXXXXX"), *device = NULL;
+  uint8_t written[64 * KIB], got[64 * KIB];
+  int fd = g_mkstemp (path), r;
+  Source *source;
+  ssize_t n;
+
+  if (fd < 0 || ftruncate (fd, MIB) != 0)
+    {
+      test_skip ("a device that refuses a hole", "no file in /dev/shm");
+      return;
+    }
+  device = test_loop_attach (path, "a device that refuses a hole");
+  close (fd);
+  unlink (path);
+  if (device == NULL)
+    return;
+  source = open_source (device);
+  ck_assert_int_eq (source_allocate (source, ZERO | KEEP, 0, sizeof written), 0);
+  test_fill (written, sizeof written, 2, 0);
+  ck_assert_int_eq (source_write (source, written, sizeof written, 0), sizeof written);
+  r = source_allocate (source, PUNCH | KEEP, 512U * (unsigned) _i, 32 * KIB);
+  if (r == 0)
+    {
+      test_skip ("a device that refuses a hole", "it makes one");
+      memset (written + 512 * _i, 0, 32 * KIB);
+    }
+  n = source_read (source, got, sizeof got, 0);
+  source_close (source);
+  ck_assert_int_eq (test_run (NULL, "losetup", "-d", device, NULL), 0);
+  ck_assert (r == 0 || r == -EOPNOTSUPP);
+  ck_assert_int_eq (n, sizeof got);
+  test_assert_bytes ("what was written", got, written, sizeof got);
+}
+END_TEST
+
 START_TEST (test_device_mounted)
 {
   const char *mountpoint = test_path ("mnt");
@@ -516,6 +555,7 @@ source_suite (void)
   tcase_add_loop_test (file, test_file_extents, 0, G_N_ELEMENTS (extents));
   tcase_add_test (device, test_device_basics);
   tcase_add_loop_test (device, test_device_allocate, 0, G_N_ELEMENTS (device_allocations));
+  tcase_add_loop_test (device, test_device_refuses_hole, 0, 2);
   tcase_add_test (device, test_device_mounted);
   return suite;
 }

@@ -20,6 +20,7 @@
 #include <linux/fs.h>
 
 #define NOTE "user.fleecefs.unsaved"
+#define PAGE 4096
 
 struct _Source
 {
@@ -312,6 +313,28 @@ allocate (Source *source, int mode, uint64_t offset, uint64_t length)
   return 0;
 }
 
+/* A block device may refuse to punch a hole, also one that did it before. Linux has dropped its
+ * pages of the range by then, whether they were written to the device or not, and has put zeros
+ * into parts of those at its ends. So they are written before, and read anew after. */
+static int
+punch_device (Source *source, int mode, uint64_t offset, uint64_t length)
+{
+  off_t start = (off_t) (offset / PAGE * PAGE),
+        end = (off_t) units_round_up (offset + length, PAGE);
+  int r = 0;
+
+  if (sync_file_range (source->fd, start, end - start,
+                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE
+                           | SYNC_FILE_RANGE_WAIT_AFTER)
+      != 0)
+    r = -errno;
+  if (r == 0)
+    r = allocate (source, mode, offset, length);
+  if (r < 0)
+    posix_fadvise (source->fd, start, end - start, POSIX_FADV_DONTNEED);
+  return r;
+}
+
 /* Of what is to be zeroed, the bytes before the end of the source. */
 static int
 clip_to_size (const Source *source, uint64_t offset, uint64_t *length)
@@ -337,6 +360,8 @@ source_allocate (Source *source, int mode, uint64_t offset, uint64_t length)
         return 0; /* its blocks are always there */
       mode |= FALLOC_FL_KEEP_SIZE;
     }
+  if (source->is_block && (mode & FALLOC_FL_PUNCH_HOLE) != 0)
+    return punch_device (source, mode, offset, length);
   r = allocate (source, mode, offset, length);
 
   /* EINVAL: a block device wants whole sectors. */
