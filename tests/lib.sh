@@ -211,9 +211,10 @@ clean_up () {
 		umount_any "$mountpoint" 2>/dev/null || umount -l "$mountpoint" 2>/dev/null ||
 			fusermount3 -uz "$mountpoint"
 	done
+	# One that was detached already may be another test's by now.
 	for loop in "${loops[@]}"; do
-		losetup -d "$loop" 2>/dev/null
-	done
+		[[ $(cat "/sys/block/${loop##*/}/loop/backing_file") != "$base"/* ]] || losetup -d "$loop"
+	done 2>/dev/null
 	if ! await_all && [ "$status" = 0 ]; then
 		status=1
 	fi
