@@ -550,6 +550,41 @@ START_TEST (test_note_of_another)
 }
 END_TEST
 
+static CallFate
+fail_in_snapshots (const Call *call, void *data)
+{
+  (void) data;
+  return (CallFate){ strstr (call->path, "/snapshots") != NULL ? CALL_FAIL : CALL_GO_ON, EIO, 0 };
+}
+
+/* A start that finds the image changed, and cannot write down that the snapshot is broken. */
+START_TEST (test_start_refused)
+{
+  const SnapshotsImage image = { "disk.img", test_path ("disk.img") };
+  static uint8_t a[SIZE];
+  g_autoptr (GError) error = NULL;
+
+  open_set ();
+  freeze ("a", a);
+  must_write (1, 2);
+  close_set ();
+  test_make_file (image.path, SIZE, 3);
+
+  calls_hook (1U << CALL_STORE, CALLS_CHANGES, fail_in_snapshots, NULL, NULL);
+  set = snapshots_open (&config, &image, 1, &error);
+  ck_assert_msg (set != NULL, "%s", error != NULL ? error->message : "");
+  ck_assert (!snapshots_start (set, &error));
+  ck_assert_msg (strstr (error->message, "that snapshots are broken") != NULL, "%s",
+                 error->message);
+  snapshots_abandon (set);
+  calls_hook (0, 0, NULL, NULL, NULL);
+
+  open_set ();
+  assert_broken ("a", "was changed");
+  close_set ();
+}
+END_TEST
+
 int
 main (void)
 {
@@ -570,6 +605,7 @@ main (void)
   tcase = tcase_create ("note");
   tcase_add_checked_fixture (tcase, set_up, tear_down);
   tcase_add_test (tcase, test_note_of_another);
+  tcase_add_test (tcase, test_start_refused);
   suite_add_tcase (suite, tcase);
   return test_main (suite);
 }

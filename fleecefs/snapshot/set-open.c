@@ -190,6 +190,27 @@ marks_are_written (const Snapshots *set)
   return true;
 }
 
+/* Is there a record or a mark of each break? Where there is neither the next start would not find
+ * it again: the manifest is about to say what the images are now. */
+static bool
+check_breaks_are_written (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs)
+{
+  bool written = true;
+
+  for (unsigned i = 0; i < set->levels->len; i++)
+    {
+      const Level *level = set->levels->pdata[i];
+
+      written = written && level->n_broken_written == level_n_broken (level);
+    }
+  return written || marks_are_written (set)
+         || fail (
+             error, EIO,
+             "cannot write to the store '%s' that snapshots are broken; see what the log says of "
+             "it, or take another store",
+             store_path (set->store));
+}
+
 /* Notes at the sources have told what they had to tell. */
 static void
 clear_notes (Snapshots *set)
@@ -228,7 +249,8 @@ snapshots_start (Snapshots *set, GError **error)
    * kill in between would make us forget that an image had been changed. */
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
-  ok = finish_merges (set, error) && (!set->durable || make_durable (set, error));
+  ok = check_breaks_are_written (set, error) && finish_merges (set, error)
+       && (!set->durable || make_durable (set, error));
   store_set_durable (set->store, set->durable);
   ok = ok && store_mark_open (set->store, error);
   if (ok && marks_are_written (set))
