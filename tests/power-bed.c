@@ -127,6 +127,7 @@ bed_open (Bed *bed, bool durable)
                              .granule = bed->config.granule,
                              .max_snapshots = 100,
                              .copy = bed->config.copy,
+                             .on_cbw_error = bed->on_cbw_error,
                              .durable = durable };
   g_autoptr (GError) error = NULL;
   BedSession *now = g_new0 (BedSession, 1);
@@ -226,6 +227,15 @@ void
 bed_write (Bed *bed, unsigned disk, uint64_t offset, uint64_t length)
 {
   write_op (bed, disk, begin_op (bed, disk, BED_WRITE, offset, length));
+}
+
+void
+bed_write_refused (Bed *bed, unsigned disk, uint64_t offset, uint64_t length)
+{
+  g_autofree uint8_t *bytes = g_malloc (length);
+
+  fill (bed, bytes, length, offset);
+  ck_assert_int_lt (disk_write (snapshots_disk (bed->set, disk), bytes, length, offset), 0);
 }
 
 void

@@ -65,6 +65,7 @@ typedef struct
   const char *sources[BED_DISKS + 1];
   unsigned version; /* of the next write's bytes */
   bool may_break;   /* a copy was made to fail: snapshots are right or say that they are broken */
+  DiskCbwError on_cbw_error; /* of sessions from now on */
 
   /* under lock */
   pthread_mutex_t lock;
@@ -91,6 +92,8 @@ void bed_kill (Bed *bed);
 
 /* The guest; each sector gets bytes that no other write has. */
 void bed_write (Bed *bed, unsigned disk, uint64_t offset, uint64_t length);
+/* One whose copy fails, with on_cbw_error break-guest-write: it is refused, and changes nothing. */
+void bed_write_refused (Bed *bed, unsigned disk, uint64_t offset, uint64_t length);
 /* Zeros, by a write and by making a hole. */
 void bed_write_zeros (Bed *bed, unsigned disk, uint64_t offset, uint64_t length);
 void bed_zero (Bed *bed, unsigned disk, uint64_t offset, uint64_t length);

@@ -27,6 +27,7 @@ static const BedConfig reserving = { 1, 256 * KIB, 4 * KIB, DISK_COPY_AUTO };
 static const BedConfig two_disks = { 2, MIB + 4 * KIB, 4 * KIB, DISK_COPY_BOUNCE };
 
 static const BedEffort thorough = { 32, 30, 60 };
+static const BedEffort all_of_one_copy = { 400, 30, 60 };
 static const BedEffort usual = { 2, 25, 30 };
 
 /* The library's warnings: that snapshots are broken is expected here. */
@@ -471,6 +472,23 @@ START_TEST (remounts)
 }
 END_TEST
 
+/* A copy of which the sync did not come, and a kill: the next start finds bytes and a record in
+ * memory that are not on disk. */
+START_TEST (killed_copy)
+{
+  bed = bed_new (&small);
+  bed->on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  power_log_fail (bed->log, CALL_STORE, CALL_SYNC, EIO);
+  bed_write_refused (bed, 0, 8 * KIB, 4 * KIB);
+  bed_kill (bed);
+  bed_open (bed, _i == 1);
+  crash ("killed copy", &all_of_one_copy);
+}
+END_TEST
+
 /* Headers that are written anew in an overlay that is clean. */
 START_TEST (relink)
 {
@@ -609,6 +627,7 @@ suite (void)
   add (suite, "break-mark", break_mark, 1);
   add (suite, "full-store", full_store, 1);
   add (suite, "remounts", remounts, 1);
+  add (suite, "killed-copy", killed_copy, 2);
   add (suite, "relink", relink, 1);
   add (suite, "reserved", reserved, 1);
   add (suite, "process", process, 1);

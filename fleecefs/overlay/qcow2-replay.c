@@ -60,7 +60,9 @@ replay_change (void *data, const Qcow2Change *change, uint64_t check)
 int
 qcow2_replay (Qcow2Map *map)
 {
-  int r = qcow2_journal_read (map->fd, replay_change, map);
+  int r = group_sync (map->sync); /* after a kill, bytes may be in memory only */
 
+  if (r == 0)
+    r = qcow2_journal_read (map->fd, replay_change, map);
   return r == 0 ? group_sync (map->sync) : r;
 }
