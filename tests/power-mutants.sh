@@ -82,7 +82,7 @@ mutant 'a journal ends before the tables are on disk' remounts overlay/qcow2-rep
 mutant 'after a kill the tables do not wait for bytes of the journal' killed-copy \
     overlay/qcow2-replay.c 's/int r = group_sync \(map->sync\);/int r = 0;/'
 mutant 'a full journal does not wait for the tables' full-journal overlay/qcow2-journal.c \
-    's/r = group_sync \(journal->sync\);(\n        journal->next = 1;)/r = journal->fd < 0 ? -1 : 0;$1/'
+    's/r = group_sync \(journal->sync\);(\n        if \(r == 0\)\n          journal->next)/r = journal->fd < 0 ? -1 : 0;$1/'
 mutant 'a merge overwrites what only the journal has' overwriting-merge snapshot/merge.c \
     's/r = merge->up \? overlay_settle \(dead->overlay\) : 0;/r = 0;/'
 # Of the many ways in which the changes before L1's entry can be lost only one shows.

@@ -375,6 +375,41 @@ START_TEST (test_full_waits)
 }
 END_TEST
 
+/* It begins anew after a sync only: when that fails, what stands there may be what the tables lack.
+ */
+START_TEST (test_full_fails)
+{
+  const Qcow2Change change = { .cluster = 1, .zero = 1 };
+  size_t length;
+  g_autofree uint8_t *before = NULL, *after = NULL;
+  Qcow2Journal journal;
+  GroupSync sync;
+  int fd = open (path, O_RDWR | O_CLOEXEC);
+
+  qcow2_journal_records = 9;
+  group_sync_init (&sync, fd);
+  qcow2_journal_init (&journal, fd, GRANULE, &sync);
+  ck_assert_int_eq (qcow2_journal_begin (&journal), 0);
+  for (unsigned i = 1; i < 9; i++)
+    {
+      ck_assert_int_eq (qcow2_journal_add (&journal, &change, 1), 0);
+      qcow2_journal_done (&journal);
+    }
+  before = test_load (path, &length);
+  sync.error = -EIO;
+  for (unsigned i = 0; i < 3; i++)
+    ck_assert_int_eq (qcow2_journal_add (&journal, &(Qcow2Change){ .cluster = 2, .zero = 2 }, 1),
+                      -EIO);
+  after = test_load (path, &length);
+  test_assert_bytes ("the journal", after + QCOW2_JOURNAL_OFFSET, before + QCOW2_JOURNAL_OFFSET,
+                     QCOW2_JOURNAL_SIZE);
+  qcow2_journal_clear (&journal);
+  group_sync_clear (&sync);
+  close (fd);
+  qcow2_journal_records = QCOW2_JOURNAL_RECORDS;
+}
+END_TEST
+
 /* --- hostile journals --- */
 
 static const struct
@@ -467,6 +502,7 @@ suite (void)
   tcase_add_test (back, test_begun_twice);
   tcase_add_loop_test (full, test_full, 0, 4);
   tcase_add_test (full, test_full_waits);
+  tcase_add_test (full, test_full_fails);
   tcase_add_loop_test (bad, test_hostile, 0, G_N_ELEMENTS (hostile));
   return suite;
 }

@@ -140,7 +140,8 @@ take_records (Qcow2Journal *journal, unsigned n, unsigned *out_first)
     else
       {
         r = group_sync (journal->sync);
-        journal->next = 1;
+        if (r == 0)
+          journal->next = 1;
       }
   *out_first = journal->next;
   if (r == 0)
