@@ -585,6 +585,88 @@ START_TEST (test_start_refused)
 }
 END_TEST
 
+/* --- late copies and merges --- */
+
+/* A copy of granule 5 for "b" begins, and is late: its write is refused. */
+static void
+begin_late_copy (void)
+{
+  pause_arm ("writer:claimed");
+  ck_assert_int_eq (write_granule (5, 8), -ETIMEDOUT);
+  pause_wait_reached ("writer:claimed");
+}
+
+/* "b" is removed while the copy is under way. The copy ends when the merge waits for it; or, in an
+ * engine where it does not, when it has copied all. On return the merge has. */
+static void
+remove_under_late_copy (void)
+{
+  const char *reached;
+
+  pause_arm ("merge:copied");
+  pause_watch ("merge:late");
+  ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+  reached = pause_wait_either ("merge:copied", "merge:late");
+  pause_arm ("writer:recorded");
+  pause_release ("writer:claimed");
+  pause_wait_reached ("writer:recorded");
+  pause_release ("writer:recorded");
+  if (strcmp (reached, "merge:late") == 0)
+    pause_wait_reached ("merge:copied");
+  pause_release ("merge:late");
+}
+
+static void
+end_merge (void)
+{
+  pause_arm ("merge:done");
+  pause_release ("merge:copied");
+  pause_wait_reached ("merge:done");
+  pause_release ("merge:done");
+}
+
+/* The copy comes to "b" after the merge was there. If a guest's write took it for saved, it would
+ * go with "b". */
+START_TEST (test_late_down)
+{
+  static uint8_t a[SIZE], b[SIZE];
+
+  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  config.durable = true;
+  open_set ();
+  freeze ("a", a);
+  must_write (0, 2);
+  freeze ("b", b);
+  begin_late_copy ();
+  remove_under_late_copy ();
+  must_write (5, 9);
+  end_merge ();
+  assert_right ("a", a);
+  close_set ();
+}
+END_TEST
+
+/* The copy comes to "b" where the merge has put the block of "a". */
+START_TEST (test_late_up)
+{
+  static uint8_t a[SIZE], b[SIZE];
+
+  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
+  config.durable = true;
+  open_set ();
+  freeze ("a", a);
+  must_write (5, 2);
+  freeze ("b", b);
+  for (unsigned i = 16; i < 48; i++)
+    must_write (i, 2);
+  begin_late_copy ();
+  remove_under_late_copy ();
+  end_merge ();
+  assert_right ("a", a);
+  close_set ();
+}
+END_TEST
+
 int
 main (void)
 {
@@ -606,6 +688,12 @@ main (void)
   tcase_add_checked_fixture (tcase, set_up, tear_down);
   tcase_add_test (tcase, test_note_of_another);
   tcase_add_test (tcase, test_start_refused);
+  suite_add_tcase (suite, tcase);
+  tcase = tcase_create ("late");
+  tcase_add_checked_fixture (tcase, set_up, tear_down);
+  tcase_set_timeout (tcase, 60); /* a merge that waits looks again after some seconds */
+  tcase_add_test (tcase, test_late_down);
+  tcase_add_test (tcase, test_late_up);
   suite_add_tcase (suite, tcase);
   return test_main (suite);
 }

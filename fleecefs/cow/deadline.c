@@ -5,9 +5,10 @@
  * thread, and the guest's thread waits for the job or for the deadline. A job that is late goes on,
  * and keeps its claims, as long as its system call does, but it is in no write section any more:
  * the chain may have changed. Then it claims nothing, and publishes nothing in an overlay that
- * other writers do not copy to. What it still saves does no harm: either the guest's write was
- * refused and the old blocks are old blocks; or every layer that would find them in the job's
- * overlay is broken by then.
+ * other writers do not copy to; and a merge, which changes overlays, waits for it
+ * (disk_has_late_copies()). What it still saves does no harm: either the guest's write was refused
+ * and the old blocks are old blocks; or every layer that would find them in the job's overlay is
+ * broken by then.
  *
  * Writes that need no copy are no jobs.
  */
@@ -106,6 +107,8 @@ work (Job *job)
   lock_acquire (&job->lock);
   job->result = r;
   job->is_done = true;
+  if (job->is_late)
+    atomic_fetch_sub (&job->disk->n_late, 1);
   pthread_cond_signal (&job->ended);
   lock_release (&job->lock);
   job_unref (job);
@@ -197,6 +200,12 @@ disk_settle (Disk *disk)
   g_free (jobs);
 }
 
+bool
+disk_has_late_copies (Disk *disk)
+{
+  return atomic_load (&disk->n_late) > 0;
+}
+
 /* Waits for the job, at most for so many seconds (0: for ever). True when it is done. */
 static bool
 await (Job *job, unsigned seconds)
@@ -214,6 +223,8 @@ await (Job *job, unsigned seconds)
         job->is_late = !lock_wait_until (&job->lock, &job->ended, &deadline);
     }
   done = job->is_done;
+  if (!done)
+    atomic_fetch_add (&job->disk->n_late, 1); /* before the writer leaves its section */
   lock_release (&job->lock);
   return done;
 }

@@ -31,6 +31,8 @@ struct _Disk
   _Atomic DiskCopyMethod copy; /* goes to bounce when the kernel refuses to offload */
   WriteClock clock;
 
+  atomic_uint n_late; /* jobs that nobody waits for any more */
+
   Lock note_lock;
   unsigned n_notes; /* under note_lock */
   DiskJobs *jobs;   /* of deadline.c, from the first one on; set under note_lock */

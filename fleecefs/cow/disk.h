@@ -118,6 +118,10 @@ void disk_set_chain (Disk *disk, Chain *chain);
 /* Waits for the copies that guests did not wait for (cbw_timeout). Nobody writes any more. */
 void disk_settle (Disk *disk);
 
+/* Is there such a copy under way? It may go to an overlay that receives none in the chain of now.
+ * One that is not late when a chain has been replaced is for the new one. */
+bool disk_has_late_copies (Disk *disk);
+
 /* At a freeze, with the barrier closed: the time of the last write. Later writes
  * get a later one. */
 int64_t disk_freeze_clock (Disk *disk);
@@ -137,7 +141,7 @@ int64_t disk_seek_frozen (Disk *disk, Layer *layer, uint64_t offset, int whence)
 
 /* Copies the saved granules of one layer into its neighbour, for merge.h: those
  * of from that to does not have (overwrite false), or all (overwrite true; then
- * nobody reads these granules of to). Work goes in steps of a few MiB at most: each goes
- * on at *position (first 0) and moves it; returns 1 when there may be more, 0 when all is
- * done, or -errno. To is not synced when all is done. */
+ * nobody reads these granules of to). No late copy of before the chain of now is under way. Work
+ * goes in steps of a few MiB at most: each goes on at *position (first 0) and moves it; returns 1
+ * when there may be more, 0 when all is done, or -errno. To is not synced when all is done. */
 int disk_merge_step (Disk *disk, Layer *from, Layer *to, bool overwrite, uint64_t *position);

@@ -224,6 +224,11 @@ merge_disk (const Merge *merge, unsigned disk)
 
   if (is_skipped (merge, disk))
     return 0;
+  if (disk_has_late_copies (merge->set->disks[disk]))
+    {
+      PAUSE_POINT ("merge:late");
+      return -EAGAIN;
+    }
   /* What will be overwritten is in the tables on disk: its records in the journal, with a check of
    * the bytes, will not do any more. */
   r = merge->up ? overlay_settle (dead->overlay) : 0;
@@ -293,7 +298,7 @@ finish_up (Snapshots *set, const Merge *merge, GError **error) LOCK_REQUIRES (&s
   return true;
 }
 
-/* Returns false when it failed and a second try would too. */
+/* Returns false when it failed and a second try now would too. */
 static bool
 run_merge (const Merge *merge, bool quiet)
 {
@@ -307,7 +312,8 @@ run_merge (const Merge *merge, bool quiet)
   trace_merge_start (older, dead, merge->up);
   for (unsigned i = 0; i < set->n_disks && r == 0; i++)
     r = merge_disk (merge, i);
-  PAUSE_POINT ("merge:copied");
+  if (r == 0)
+    PAUSE_POINT ("merge:copied");
   show_end (merge);
 
   lock_acquire (&set->verbs);
@@ -317,12 +323,14 @@ run_merge (const Merge *merge, bool quiet)
     r = -ECANCELED;
   if (r == 0)
     ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
+  else if (r == -EAGAIN)
+    ok = false;
   else if (r != -ECANCELED)
     ok = fail (&error, -r, "reading or writing its overlays failed: %s", space_strerror (-r));
   if (r == 0 && ok)
     g_info ("level %u of the store is merged into level %u", merge->up ? older : dead,
             merge->up ? dead : older);
-  if (!ok && !quiet)
+  if (error != NULL && !quiet)
     g_warning ("cannot merge level %u of the store: %s", dead, error->message);
   if (set->merging_into != NULL)
     {
