@@ -46,6 +46,7 @@ enum
 #define EXTENSION_FEATURE_NAMES UINT32_C (0x6803f857)
 #define EXTENSION_END 0
 #define FEATURE_NAME 46
+#define TORN_NAME "?" /* ours have a slash */
 #define CLUSTER_BITS_MIN 17               /* granule 4k */
 #define CLUSTER_BITS_MAX 21               /* granule 64k */
 #define L1_SIZE_MAX (UINT32_C (32) << 17) /* 32 MiB of entries: what QEMU opens */
@@ -188,9 +189,12 @@ decode_backing (const uint8_t *area, const char *path, Qcow2Header *out, GError 
       || name_offset > QCOW2_HEADER_AREA - name_length)
     return damaged (path, "bad name of its backing file", error);
   /* A name longer than its sector may be half the one and half the other after a loss of power.
-   * It is for others, and written anew; it must only not look the same as the right one. */
+   * It is for others, and written anew; it must only not look the same as the right one, and be one
+   * that can be written until then. */
   if (memchr (area + name_offset, '\0', name_length) == NULL)
     memcpy (out->backing_name, area + name_offset, name_length);
+  else
+    strcpy (out->backing_name, TORN_NAME);
   return true;
 }
 
