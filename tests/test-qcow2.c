@@ -32,7 +32,7 @@ static const struct
 } header_bytes[] = {
   { "magic", 0, 4, { 'Q', 'F', 'I', 0xfb } },
   { "version", 4, 4, { 0, 0, 0, 3 } },
-  { "backing_file_offset", 8, 8, { 0, 0, 0, 0, 0, 0, 0, 136 } },
+  { "backing_file_offset", 8, 8, { 0, 0, 0, 0, 0, 0, 0, 192 } },
   { "backing_file_size", 16, 4, { 0, 0, 0, 5 } },
   { "cluster_bits", 20, 4, { 0, 0, 0, 17 } },
   { "size", 24, 8, { 0, 0, 0, 0, 0x40, 0, 0x02, 0 } },
@@ -52,8 +52,16 @@ static const struct
   { "backing format: type", 112, 4, { 0xe2, 0x79, 0x2a, 0xca } },
   { "backing format: length", 116, 4, { 0, 0, 0, 3 } },
   { "backing format", 120, 8, { 'r', 'a', 'w' } },
-  { "end of extensions", 128, 8, { 0 } },
-  { "backing file name", 136, 8, { 'x', '.', 'i', 'm', 'g' } },
+  { "feature names: type", 128, 4, { 0x68, 0x03, 0xf8, 0x57 } },
+  { "feature names: length", 132, 4, { 0, 0, 0, 48 } },
+  { "feature: incompatible, bit 63", 136, 8, { 0, 63, 'f', 'l', 'e', 'e', 'c', 'e' } },
+  { "feature name", 144, 8, { 'f', 's', '\'', 's', ' ', 'j', 'o', 'u' } },
+  { "feature name", 152, 8, { 'r', 'n', 'a', 'l', ':', ' ', 'm', 'o' } },
+  { "feature name", 160, 8, { 'u', 'n', 't', ' ', 'i', 't', ' ', 'w' } },
+  { "feature name", 168, 8, { 'i', 't', 'h', ' ', 't', 'h', 'a', 't' } },
+  { "feature name", 176, 6, { ' ', 'f', 'i', 'r', 's', 't' } },
+  { "end of extensions", 184, 8, { 0 } },
+  { "backing file name", 192, 8, { 'x', '.', 'i', 'm', 'g' } },
 };
 
 static Qcow2Header
@@ -199,7 +207,7 @@ static const struct
   { "backing format with a NUL", 116, 4, 4 },
   { "backing format too long", 116, 4, 16 },
   { "backing format much too long", 116, 4, UINT32_MAX },
-  { "another extension after it", 128, 4, 0x6803f857 },
+  { "another extension after it", 128, 4, 0x6803f856 },
 };
 
 START_TEST (test_header_mutation)
@@ -249,6 +257,26 @@ START_TEST (test_header_backing_torn)
   qcow2_header_encode (&header, area);
   check_torn (area, before, name);
   check_torn (before, area, name);
+}
+END_TEST
+
+/* A header whose bits change is in one sector, whatever the name of the backing file. */
+START_TEST (test_header_bits)
+{
+  g_autofree char *name = g_strnfill (1023, 'n');
+  Qcow2Header header = make_header (GIB, 4096);
+  uint8_t before[QCOW2_HEADER_AREA], area[QCOW2_HEADER_AREA];
+
+  ck_assert (qcow2_header_set_backing (&header, name, "qcow2"));
+  qcow2_header_encode (&header, before);
+  for (unsigned bits = 0; bits < 8; bits++)
+    {
+      header.dirty = bits & 1;
+      header.broken = (bits & 2) != 0;
+      header.journaled = (bits & 4) != 0;
+      qcow2_header_encode (&header, area);
+      test_assert_bytes ("the other sectors", area + 512, before + 512, sizeof area - 512);
+    }
 }
 END_TEST
 
@@ -1012,6 +1040,7 @@ qcow2_suite (void)
   tcase_add_loop_test (header, test_header_round_trip, 0, G_N_ELEMENTS (backings));
   tcase_add_test (header, test_header_backing_too_long);
   tcase_add_test (header, test_header_backing_torn);
+  tcase_add_test (header, test_header_bits);
   tcase_add_loop_test (header, test_header_mutation, 0, G_N_ELEMENTS (header_mutations));
   tcase_add_loop_test (geometry, test_geometry, 0,
                        (int) (G_N_ELEMENTS (granules) * G_N_ELEMENTS (sizes)));

@@ -46,7 +46,7 @@ enum
 #define EXTENSION_FEATURE_NAMES UINT32_C (0x6803f857)
 #define EXTENSION_END 0
 #define FEATURE_NAME 46
-#define TORN_NAME "?" /* ours have a slash */
+#define TORN_NAME "?"                     /* ours have a slash */
 #define CLUSTER_BITS_MIN 17               /* granule 4k */
 #define CLUSTER_BITS_MAX 21               /* granule 64k */
 #define L1_SIZE_MAX (UINT32_C (32) << 17) /* 32 MiB of entries: what QEMU opens */
@@ -87,7 +87,9 @@ qcow2_header_set_backing (Qcow2Header *header, const char *name, const char *for
                 < sizeof header->backing_format;
 }
 
-/* The table of feature names, in which QEMU looks up what it does not know, for its message. */
+/* The table of feature names, in which QEMU looks up what it does not know, for its message. It is
+ * always there, so that the name of the backing file stays where it is when the bits change: they
+ * are in one sector, and it may be in another. */
 static uint8_t *
 encode_feature_names (uint8_t *at)
 {
@@ -129,8 +131,7 @@ qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER
   be_store32 (at + 4, (uint32_t) format_length);
   memcpy (at + 8, header->backing_format, format_length);
   at += 8 + units_round_up (format_length, 8);
-  if (header->journaled)
-    at = encode_feature_names (at);
+  at = encode_feature_names (at);
   be_store32 (at, EXTENSION_END);
   at += 8;
 
@@ -145,8 +146,8 @@ damaged (const char *path, const char *what, GError **error)
   return fail (error, EINVAL, "overlay '%s' is damaged or not ours: %s", path, what);
 }
 
-/* Reads the extensions. QEMU adds a table of feature names when it repairs an image. *out_end:
- * the first byte after them. */
+/* Reads the extensions. QEMU puts its own table of feature names there when it repairs an image.
+ * *out_end: the first byte after them. */
 static bool
 decode_extensions (const uint8_t *area, const char *path, Qcow2Header *out, uint32_t *out_end,
                    GError **error)
