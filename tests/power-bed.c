@@ -2,6 +2,7 @@
 /* See power-bed.h. */
 #include "power-bed.h"
 
+#include "base/fail.h"
 #include "base/units.h"
 #include "snapshot/merge.h"
 #include "test-util.h"
@@ -120,8 +121,8 @@ session (const Bed *bed)
   return bed->sessions->pdata[bed->sessions->len - 1];
 }
 
-void
-bed_open (Bed *bed, bool durable)
+static Snapshots *
+open_set (Bed *bed, bool durable, GError **error)
 {
   SnapshotsConfig config = { .store = test_path ("live/store"),
                              .granule = bed->config.granule,
@@ -129,6 +130,13 @@ bed_open (Bed *bed, bool durable)
                              .copy = bed->config.copy,
                              .on_cbw_error = bed->on_cbw_error,
                              .durable = durable };
+
+  return snapshots_open (&config, bed->images, bed->config.n_disks, error);
+}
+
+void
+bed_open (Bed *bed, bool durable)
+{
   g_autoptr (GError) error = NULL;
   BedSession *now = g_new0 (BedSession, 1);
 
@@ -138,10 +146,19 @@ bed_open (Bed *bed, bool durable)
                        .closed_begun = POWER_NEVER,
                        .closed = POWER_NEVER };
   g_ptr_array_add (bed->sessions, now);
-  bed->set = snapshots_open (&config, bed->images, bed->config.n_disks, &error);
+  bed->set = open_set (bed, durable, &error);
   ck_assert_msg (bed->set != NULL, "%s", error != NULL ? error->message : "");
   ck_assert_msg (snapshots_start (bed->set, &error), "%s", error != NULL ? error->message : "");
   now->opened = power_log_mark (bed->log);
+}
+
+void
+bed_open_refused (Bed *bed, bool durable, int errnum)
+{
+  g_autoptr (GError) error = NULL;
+
+  ck_assert_ptr_null (open_set (bed, durable, &error));
+  ck_assert_int_eq (fail_code (error), errnum);
 }
 
 void

@@ -86,6 +86,8 @@ void bed_free (Bed *bed);
 
 /* A session, opened and started. */
 void bed_open (Bed *bed, bool durable);
+/* One that does not open. */
+void bed_open_refused (Bed *bed, bool durable, int errnum);
 void bed_close (Bed *bed);
 /* The daemon is killed; the host goes on. */
 void bed_kill (Bed *bed);

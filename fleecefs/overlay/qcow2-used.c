@@ -82,7 +82,8 @@ qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
       if (r == -EUCLEAN)
         return fail (error, EUCLEAN, "overlay '%s' is damaged: bad journal", path);
       if (r < 0)
-        return fail_errno (error, -r, "cannot read the journal of overlay '%s'", path);
+        return fail_errno (error, -r, "cannot bring the journal of overlay '%s' into its tables",
+                           path);
     }
   if (r == -EUCLEAN)
     return fail (error, EUCLEAN, "overlay '%s' is damaged: bad L2 table", path);

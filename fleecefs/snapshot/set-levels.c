@@ -23,7 +23,7 @@ static bool
 is_passing (int errnum)
 {
   return errnum == EBUSY || errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM
-         || errnum == ENOLCK;
+         || errnum == ENOLCK || errnum == ENOSPC || errnum == EDQUOT;
 }
 
 /* Opens one overlay of a level. One that cannot be opened is a broken layer: *out_damage says why,
