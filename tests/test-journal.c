@@ -320,6 +320,34 @@ START_TEST (test_begun_twice)
 }
 END_TEST
 
+/* The header does not say that there is a journal while one of a session before may stand there on
+ * disk: places that its records name may be others' by now. */
+START_TEST (test_begun_first)
+{
+  pthread_t thread;
+  size_t length;
+  g_autofree uint8_t *before = NULL, *now = NULL;
+
+  save (0, 1, 0);
+  close_clean ();
+  before = test_load (path, &length);
+  reopen ();
+  ck_assert_int_eq (overlay_make_durable (overlay), 0);
+  pause_arm ("sync:begun");
+  ck_assert_int_eq (pthread_create (&thread, NULL, save_first, NULL), 0);
+  pause_wait_reached ("sync:begun");
+  now = test_load (path, &length);
+  ck_assert_mem_ne (now + QCOW2_JOURNAL_OFFSET, before + QCOW2_JOURNAL_OFFSET,
+                    QCOW2_JOURNAL_RECORD);
+  test_assert_bytes ("the header", now, before, QCOW2_HEADER_AREA);
+  pause_release ("sync:begun");
+  pthread_join (thread, NULL);
+  lose_entry (1);
+  reopen ();
+  assert_saved (1, 1, 0);
+}
+END_TEST
+
 /* --- a full journal --- */
 
 START_TEST (test_full)
@@ -500,6 +528,7 @@ suite (void)
   tcase_add_test (lost, test_table_lost);
   tcase_add_test (lost, test_session);
   tcase_add_test (back, test_begun_twice);
+  tcase_add_test (back, test_begun_first);
   tcase_add_loop_test (full, test_full, 0, 4);
   tcase_add_test (full, test_full_waits);
   tcase_add_test (full, test_full_fails);

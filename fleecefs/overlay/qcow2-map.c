@@ -41,7 +41,9 @@ qcow2_map_make_durable (Qcow2Map *map)
 int
 qcow2_map_begin_journal (Qcow2Map *map)
 {
-  return qcow2_journal_begin (&map->journal);
+  int r = qcow2_journal_begin (&map->journal);
+
+  return r == 0 && map->n_loaded > 0 ? group_sync (map->sync) : r;
 }
 
 void

@@ -46,8 +46,8 @@ Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, co
 
 /* From now on a table is on disk before anything refers to it. */
 void qcow2_map_make_durable (Qcow2Map *map);
-/* Begins the journal of a durable image, before its header says that there is one. Written, not
- * synced. Returns 0 or -errno. */
+/* Begins the journal of a durable image, before its header says that there is one. On return 0 no
+ * record of a session before can count any more. Blocks, but not for a new image. -errno. */
 int qcow2_map_begin_journal (Qcow2Map *map);
 
 /* Frees the memory. */
