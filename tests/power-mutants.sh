@@ -80,7 +80,7 @@ mutant 'the journal is not read' first-writes overlay/qcow2-used.c \
 mutant 'a journal ends before the tables are on disk' remounts overlay/qcow2-replay.c \
     's/return r == 0 \? group_sync \(map->sync\) : r;/return r;/'
 mutant 'after a kill the tables do not wait for bytes of the journal' killed-copy \
-    overlay/qcow2-replay.c 's/int r = group_sync \(map->sync\);/int r = 0;/'
+    overlay/overlay.c 's/header.journaled && !settle_file/false \&\& !settle_file/'
 mutant 'a full journal does not wait for the tables' full-journal overlay/qcow2-journal.c \
     's/r = group_sync \(journal->sync\);(\n        if \(r == 0\)\n          journal->next)/r = journal->fd < 0 ? -1 : 0;$1/'
 mutant 'a merge overwrites what only the journal has' overwriting-merge snapshot/merge.c \

@@ -203,6 +203,19 @@ check_shape (const Overlay *overlay, uint64_t size, GError **error)
   return true;
 }
 
+/* What is read from now on is on disk. A kill may have left changes in memory only. After a sync
+ * that failed, Linux may keep changes in memory as if they were on disk; these are forgotten. */
+static bool
+settle_file (Overlay *overlay, GError **error)
+{
+  int r = overlay_sync (overlay);
+
+  if (r < 0)
+    return fail_errno (error, -r, "cannot sync overlay '%s'", overlay->name);
+  posix_fadvise (overlay->fd, 0, 0, POSIX_FADV_DONTNEED);
+  return true;
+}
+
 /* The tables have all that the journal had. */
 static int
 end_journal (Overlay *overlay)
@@ -236,7 +249,7 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
       return NULL;
     }
   overlay = overlay_new (fd, name, &header, granule);
-  if (!check_shape (overlay, size, error))
+  if (!check_shape (overlay, size, error) || (header.journaled && !settle_file (overlay, error)))
     return NULL;
   overlay->map = qcow2_map_load (fd, &header, &overlay->sync, name, error);
   if (overlay->map == NULL)

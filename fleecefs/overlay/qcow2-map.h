@@ -38,9 +38,10 @@ Qcow2Map *qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync);
 int qcow2_map_make_first_room (Qcow2Map *map);
 
 /* The map of an image in the file: reads the L1 table, and of a dirty image all tables. Of one with
- * a journal they get what they lack, on disk; the header is the caller's to change then. Fails on
- * I/O errors, on tables that point outside the file, into the fixed part, or two at one place, and
- * on a file that is longer than there is reason for: memory is bounded by what the tables hold. */
+ * a journal, whose file is synced, they get what they lack, on disk; the header is the caller's to
+ * change then. Fails on I/O errors, on tables that point outside the file, into the fixed part, or
+ * two at one place, and on a file that is longer than there is reason for: memory is bounded by
+ * what the tables hold. */
 Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, const char *path,
                           GError **error);
 

@@ -4,7 +4,8 @@
  * A record of a copy that was not on disk as a whole is passed over: its bytes are not what they
  * were to be, or its cluster has no table. The guest has not overwritten the old block then, for it
  * waits for the sync that brings all of that to disk. Of a copy that was it is not known whether
- * the guest waited; its granules are saved either way. */
+ * the guest waited; its granules are saved either way. So what is read here has to be on disk, not
+ * just in memory: the entries that are made of it may be on disk at once. */
 #include "base/units.h"
 #include "overlay/qcow2-map-private.h"
 
@@ -60,9 +61,7 @@ replay_change (void *data, const Qcow2Change *change, uint64_t check)
 int
 qcow2_replay (Qcow2Map *map)
 {
-  int r = group_sync (map->sync); /* after a kill, bytes may be in memory only */
+  int r = qcow2_journal_read (map->fd, replay_change, map);
 
-  if (r == 0)
-    r = qcow2_journal_read (map->fd, replay_change, map);
   return r == 0 ? group_sync (map->sync) : r;
 }
