@@ -16,7 +16,8 @@
  * granule or has it not. Of a durable overlay that is true after a loss of power too, once it was
  * opened here: no entry is written before what it points to is on disk, and what the tables lack
  * then stands in a journal (qcow2-journal.h). Who moves granules from one overlay to another
- * does so without the journal, with an overlay_settle() before the entries and one at the end.
+ * does so without the journal, with an overlay_settle() before the entries and one at the end; and
+ * with one before it overwrites any.
  * Between opening for change and overlay_close() the dirty bit is set: refcounts are not kept, QEMU
  * would repair them.
  *

@@ -10,13 +10,17 @@
  *
  *     bytes, qcow2_journal_add(), the entry in the table, qcow2_journal_done()
  *
+ * Bytes with a record must not change until their entry is on disk: the check in the record would
+ * not do any more, for them and for all others of that record.
+ *
  * The journal stands in the header's cluster, where the format has nothing. Its records are small
  * enough that a sector holds whole ones. When it is full, the tables are synced and it begins anew;
- * what stands there still is in the tables by then. So whoever reads it takes from it only what a
- * table lacks. An image with a journal that has to be read has a bit in its header that keeps QEMU
- * from opening it.
+ * when that sync fails it stays full for ever. What stands there still is in the tables by then; so
+ * whoever reads it takes from it only what a table lacks. An image with a journal that has to be
+ * read has a bit in its header that keeps QEMU from opening it.
  *
- * The first record holds the number of the session; the check of each other one includes that.
+ * The first record holds the number of the session; the check of each other one includes that. A
+ * session has begun on disk before the header has the bit.
  */
 #pragma once
 

@@ -15,8 +15,8 @@
  *     4  the file is cut to this length (4)
  *     5  the cluster (2) to save into, below
  *     6  the header is that of a disk of 2 to the power of this (1) bytes
- *     7  record of the journal: which (2), change of cluster (2), its place (2), data (4), zero
- * (4), bit 0: its bytes are there (1)
+ *     7  record of the journal: which (2), change of cluster (2), its place (2), data (4),
+ *        zero (4), bit 0: its bytes are there (1)
  *
  * The image is opened, looked up whole, read, changed in one granule, closed, and opened again.
  * Either there is a clear error, or: all places are in the file, no two granules share one, the
