@@ -77,7 +77,7 @@ mutant 'others see the entry before it is on disk' second-writer cow/save.c \
     's/(  r = overlay_journal \()/  copy_publish (save->disk, stripe, to, save->region, &data, out_zero);\n$1/'
 mutant 'the journal is not read' first-writes overlay/qcow2-used.c \
     's/r == 0 && map->header.journaled/0/'
-mutant 'a journal ends before the tables are on disk' remounts overlay/qcow2-replay.c \
+mutant 'a journal ends before the tables are on disk' lost-entry overlay/qcow2-replay.c \
     's/return r == 0 \? group_sync \(map->sync\) : r;/return r;/'
 mutant 'after a kill the tables do not wait for bytes of the journal' killed-copy \
     overlay/overlay.c 's/header.journaled && !settle_file/false \&\& !settle_file/'
