@@ -6,6 +6,7 @@
  * POWER_STATES=N in the environment tries N random states for each test, POWER_SEED=S the
  * same ones again (of tests with several threads: if the threads happen to run the same way);
  * POWER_DEEP=N looks closer at one in N states. */
+#include "base/pause.h"
 #include "base/units.h"
 #include "overlay/qcow2-journal.h"
 #include "power-bed.h"
@@ -244,6 +245,34 @@ START_TEST (overwriting_merge)
   bed_rmdir (bed, "b");
   power_log_wait_removed (bed->log, 1);
   crash ("overwriting merge", &thorough);
+}
+END_TEST
+
+/* Guests write what neither level has, before a merge in either direction and before its end. */
+START_TEST (written_merge)
+{
+  bool up = _i == 1;
+
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, (up ? 4 : 96) * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 0, (up ? 96 : 4) * KIB);
+  if (!up)
+    bed_write (bed, 0, 96 * KIB, 4 * KIB);
+  pause_arm ("merge:step");
+  pause_arm ("merge:copied");
+  bed_rmdir (bed, "b");
+  pause_wait_reached ("merge:step");
+  bed_write (bed, 0, 104 * KIB, 4 * KIB);
+  pause_release ("merge:step");
+  pause_wait_reached ("merge:copied");
+  bed_write (bed, 0, 112 * KIB, 4 * KIB);
+  pause_release ("merge:copied");
+  power_log_wait_removed (bed->log, 1);
+  bed_write (bed, 0, 120 * KIB, 4 * KIB);
+  crash ("written merge", &thorough);
 }
 END_TEST
 
@@ -640,6 +669,7 @@ suite (void)
   add (suite, "merge-down", merge_down, 1);
   add (suite, "merge-up", merge_up, 1);
   add (suite, "overwriting-merge", overwriting_merge, 1);
+  add (suite, "written-merge", written_merge, 2);
   add (suite, "full-journal", full_journal, 1);
   add (suite, "sizes", sizes, 1);
   add (suite, "writers", writers, 1);
