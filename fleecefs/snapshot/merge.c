@@ -324,13 +324,13 @@ run_merge (const Merge *merge, bool quiet)
   if (r == 0)
     ok = merge->up ? finish_up (set, merge, &error) : finish_down (set, merge, &error);
   else if (r == -EAGAIN)
-    ok = false;
+    ok = fail (&error, EAGAIN, "copies that were later than cbw-timeout are still under way");
   else if (r != -ECANCELED)
     ok = fail (&error, -r, "reading or writing its overlays failed: %s", space_strerror (-r));
   if (r == 0 && ok)
     g_info ("level %u of the store is merged into level %u", merge->up ? older : dead,
             merge->up ? dead : older);
-  if (error != NULL && !quiet)
+  if (!ok && !quiet)
     g_warning ("cannot merge level %u of the store: %s", dead, error->message);
   if (set->merging_into != NULL)
     {
