@@ -341,47 +341,6 @@ START_TEST (test_late_copy_and_mkdir)
 }
 END_TEST
 
-/* The same, and the level that the copy goes to is merged into another meanwhile: what comes too
- * late for the merge must not be taken for saved. */
-START_TEST (test_late_copy_and_merge)
-{
-  static uint8_t a[SIZE], b[SIZE];
-  bool up = _i == 1; /* from the older level to the newer one */
-  const unsigned place = 40;
-
-  config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
-  open_set ();
-  freeze ("a", a);
-  for (unsigned i = 0; i < (up ? 1 : 9); i++)
-    must_write (i, 2);
-  for (unsigned round = 0; round < 2; round++)
-    if (up == (round == 0))
-      {
-        pause_arm ("writer:claimed");
-        ck_assert_int_eq (write_granule (place, 2), -ETIMEDOUT);
-        pause_wait_reached ("writer:claimed");
-      }
-    else
-      {
-        freeze ("b", b);
-        for (unsigned i = 0; i < (up ? 9 : 1); i++)
-          must_write (i, 3);
-      }
-  pause_arm ("merge:copied");
-  ck_assert_int_eq (snapshots_remove (set, "b"), 0);
-  pause_wait_reached ("merge:copied");
-  pause_release ("writer:claimed");
-  disk_settle (snapshots_disk (set, 0));
-  must_write (place, 2);
-  pause_watch ("merge:done");
-  pause_release ("merge:copied");
-  pause_wait_reached ("merge:done");
-  pause_release ("merge:done");
-  assert_right ("a", a);
-  close_set ();
-}
-END_TEST
-
 static CallFate
 fail_io (const Call *call, void *works)
 {
@@ -680,7 +639,6 @@ main (void)
   tcase_add_test (tcase, test_others);
   tcase_add_test (tcase, test_second_write);
   tcase_add_test (tcase, test_late_copy_and_mkdir);
-  tcase_add_loop_test (tcase, test_late_copy_and_merge, 0, 2);
   tcase_add_test (tcase, test_reader);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);

@@ -321,11 +321,8 @@ copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const Gr
               const GranuleSet *zero)
 {
   unsigned n = disk->geometry.clusters_per_region;
-  const Chain *chain;
 
   lock_acquire (&stripe->lock);
-  chain = disk->chain;
-  if (chain->receiver >= 0 && chain->layers[chain->receiver]->overlay == to)
-    overlay_publish (to, region * n, n, data->words, zero->words);
+  overlay_publish (to, region * n, n, data->words, zero->words);
   lock_release (&stripe->lock);
 }

@@ -4,11 +4,10 @@
  * A system call that hangs cannot be called back. So the copies of one write are a job for another
  * thread, and the guest's thread waits for the job or for the deadline. A job that is late goes on,
  * and keeps its claims, as long as its system call does, but it is in no write section any more:
- * the chain may have changed. Then it claims nothing, and publishes nothing in an overlay that
- * other writers do not copy to; and a merge, which changes overlays, waits for it
- * (disk_has_late_copies()). What it still saves does no harm: either the guest's write was refused
- * and the old blocks are old blocks; or every layer that would find them in the job's overlay is
- * broken by then.
+ * the chain may have changed. Then it claims nothing more; and a merge, which changes overlays,
+ * waits for it (disk_has_late_copies()). What it still saves does no harm: either the guest's write
+ * was refused and the old blocks are old blocks; or every layer that would find them in the job's
+ * overlay is broken by then.
  *
  * Writes that need no copy are no jobs.
  */

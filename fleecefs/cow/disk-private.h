@@ -52,8 +52,7 @@ int copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint6
 int copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
                  const GranuleSet *zero);
 
-/* Publishes what was recorded: from here on, lookups find it. Not when copies go elsewhere by now,
- * for a job that is late: a merge may have passed by, and the overlay go away. */
+/* Publishes what was recorded: from here on, lookups find it. */
 void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,
                    const GranuleSet *zero);
 

@@ -92,12 +92,9 @@ commit_moved (Disk *disk, Overlay *to, const Moved *moved)
   data.words[w] = moved->data;
   zero.words[w] = moved->zero;
   r = copy_record (disk, stripe, to, region, &data, &zero);
-  if (r < 0)
-    return r;
-  lock_acquire (&stripe->lock);
-  overlay_publish (to, moved->cluster, 1, &moved->data, &moved->zero);
-  lock_release (&stripe->lock);
-  return 0;
+  if (r == 0)
+    copy_publish (disk, stripe, to, region, &data, &zero);
+  return r;
 }
 
 static int
