@@ -61,6 +61,7 @@ START_TEST (test_max_overlay)
   const uint64_t limit = 40 * MIB;
   Space *space = space_new (g_get_tmp_dir (), limit, 0);
   int a = temporary_file (), b = temporary_file ();
+  uint64_t taken;
   struct stat st;
 
   space_add (space, a);
@@ -75,7 +76,9 @@ START_TEST (test_max_overlay)
   /* Holes give back, and so does a file that is gone; another one takes. */
   ck_assert_int_eq (ftruncate (a, 35 * MIB), 0);
   space_add (space, b);
-  ck_assert_uint_eq (take_all (space, b, 0, 4096), 5 * MIB);
+  taken = take_all (space, b, 0, 4096);
+  ck_assert_uint_le (taken, 5 * MIB);
+  ck_assert_uint_ge (taken, 5 * MIB - 64 * KIB); /* of its extents */
   space_remove (space, a);
   ck_assert_uint_ge (take_all (space, b, 5 * MIB, MIB), 34 * MIB);
   space_remove (space, b);
