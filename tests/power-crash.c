@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define NS_PER_S INT64_C (1000000000)
@@ -94,6 +95,21 @@ choose (PowerChoices *choices, unsigned n)
       g_array_append_val (digits, digit);
     }
   return g_array_index (digits, Digit, choices->at++).digit;
+}
+
+/* How many of n changes that come to the disk in their order are there. */
+static guint
+choose_cut (PowerChoices *choices, const PowerNode *node, guint n_certain, guint n)
+{
+  switch (choices->way)
+    {
+    case POWER_ALL:
+      return n_certain == n ? n : n_certain + choose (choices, n - n_certain + 1);
+    case POWER_EXTREME:
+      return (choices->extreme >> (node->place == CALL_SOURCE) & 1) != 0 ? n : n_certain;
+    default:
+      return n_certain + (guint) random_below (&choices->random, n - n_certain + 1);
+    }
 }
 
 /* --- files --- */
@@ -253,6 +269,41 @@ settle_base (PowerNode *node, uint64_t moment)
   node->base_capacity = base.capacity;
 }
 
+/* How many of the changes of attributes are there. */
+static guint
+choose_attributes (PowerChoices *choices, const PowerNode *node, uint64_t moment)
+{
+  guint n_certain = 0, n = 0;
+
+  for (guint i = 0; i < node->attributes->len; i++)
+    {
+      const PowerAttribute *change = node->attributes->pdata[i];
+
+      n += change->begun <= moment;
+      n_certain += change->certain <= moment;
+    }
+  return choose_cut (choices, node, n_certain, n);
+}
+
+static void
+save_attributes (const char *path, const PowerNode *node, guint n)
+{
+  for (guint i = 0; i < n; i++)
+    {
+      const PowerAttribute *change = node->attributes->pdata[i];
+      gsize length;
+      const void *value;
+
+      if (change->value == NULL)
+        {
+          removexattr (path, change->name); /* it may not have been there */
+          continue;
+        }
+      value = g_bytes_get_data (change->value, &length);
+      ck_assert_int_eq (setxattr (path, change->name, value, length, 0), 0);
+    }
+}
+
 static void
 save (const char *path, const Image *image, int64_t mtime)
 {
@@ -298,6 +349,7 @@ crash_file (PowerNode *node, uint64_t moment, PowerChoices *choices, const char 
     if (g_array_index (node->mtimes, PowerMtime, i).certain <= moment)
       mtime = g_array_index (node->mtimes, PowerMtime, i).mtime;
   save (path, &image, mtime);
+  save_attributes (path, node, choose_attributes (choices, node, moment));
   g_free (image.bytes);
 }
 
@@ -324,20 +376,6 @@ count_changes (const PowerNode *node, uint64_t moment, guint *out_n_certain)
         *out_n_certain = n;
     }
   return n;
-}
-
-static guint
-choose_cut (PowerChoices *choices, guint n_certain, guint n)
-{
-  switch (choices->way)
-    {
-    case POWER_ALL:
-      return n_certain == n ? n : n_certain + choose (choices, n - n_certain + 1);
-    case POWER_EXTREME:
-      return (choices->extreme & 1) != 0 ? n : n_certain;
-    default:
-      return n_certain + (guint) random_below (&choices->random, n - n_certain + 1);
-    }
 }
 
 /* A move is on disk if it is in the other directory, where that has been made before. In both,
@@ -368,7 +406,7 @@ crash_names (PowerNode *node, uint64_t moment, PowerChoices *choices)
   gpointer name, child;
 
   limit_by_moves (node, n_states, &n_certain, &n);
-  node->cut = choose_cut (choices, n_certain, n);
+  node->cut = choose_cut (choices, node, n_certain, n);
   node->state = n_states;
   g_hash_table_iter_init (&iter, node->base_names);
   while (g_hash_table_iter_next (&iter, &name, &child))
@@ -433,7 +471,10 @@ walk (PowerNode *node, uint64_t moment, PowerChoices *choices)
         choose_fate (choices, node, change, 0);
     }
   if (!node->is_directory)
-    return;
+    {
+      choose_attributes (choices, node, moment);
+      return;
+    }
   names = crash_names (node, moment, choices);
   sorted = g_list_sort (g_hash_table_get_keys (names), (GCompareFunc) strcmp);
   for (GList *at = sorted; at != NULL; at = at->next)

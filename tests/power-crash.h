@@ -6,7 +6,8 @@
  * end is lost when it did not, and reads as zeros when it did alone). Any subset of changes is
  * possible: so they come to the disk in any order, but for changes of one sector, which
  * are one page of the kernel's memory. A directory keeps its changes up to some point, a move as
- * far as the other directory does. An mtime is the last one that is certain.
+ * far as the other directory does, and a file those of its attributes. An mtime is the last one
+ * that is certain.
  *
  * A crash state is a list of choices. Three ways to make them:
  *

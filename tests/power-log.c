@@ -74,6 +74,16 @@ change_free (void *data)
 }
 
 static void
+attribute_free (void *data)
+{
+  PowerAttribute *change = data;
+
+  g_free (change->name);
+  g_clear_pointer (&change->value, g_bytes_unref);
+  g_free (change);
+}
+
+static void
 name_change_free (void *data)
 {
   PowerNameChange *change = data;
@@ -97,6 +107,7 @@ node_free (void *data)
     {
       g_ptr_array_unref (node->changes);
       g_array_unref (node->mtimes);
+      g_ptr_array_unref (node->attributes);
       g_free (node->base);
     }
   g_free (node);
@@ -124,6 +135,7 @@ add_node (PowerLog *log, const struct stat *st, const char *path)
     {
       node->changes = g_ptr_array_new_with_free_func (change_free);
       node->mtimes = g_array_new (false, false, sizeof (PowerMtime));
+      node->attributes = g_ptr_array_new_with_free_func (attribute_free);
     }
   g_hash_table_replace (log->by_inode, key, node);
   g_ptr_array_add (log->nodes, node);
@@ -298,6 +310,21 @@ end_change (PowerLog *log, const Call *call, ssize_t result)
     change->mtime = mtime_of (&st);
 }
 
+static void
+end_attribute (PowerLog *log, const Call *call)
+{
+  PowerNode *node = node_of_fd (log, call->fd);
+  PowerAttribute *change = g_new0 (PowerAttribute, 1);
+
+  ck_assert (node != NULL && !node->is_directory);
+  *change = (PowerAttribute){ .begun = log->now,
+                              .certain = POWER_NEVER,
+                              .name = g_strdup (call->xattr) };
+  if (call->bytes != NULL)
+    change->value = g_bytes_new (call->bytes, call->length);
+  g_ptr_array_add (node->attributes, change);
+}
+
 /* A change of a directory, and what must be on disk when it is. */
 static void
 make_certain (PowerLog *log, PowerNode *node, guint index)
@@ -331,6 +358,14 @@ end_sync (PowerLog *log, const Call *call)
     }
   if (mtime != 0 && call->flags == 0)
     add_mtime (node, log->now, mtime);
+  for (guint i = 0;
+       node != NULL && !node->is_directory && call->flags == 0 && i < node->attributes->len; i++)
+    {
+      PowerAttribute *change = node->attributes->pdata[i];
+
+      if (change->begun < passing.begun)
+        change->certain = MIN (change->certain, log->now);
+    }
   for (guint i = 0; node != NULL && node->is_directory && i < node->name_changes->len; i++)
     {
       const PowerNameChange *change = node->name_changes->pdata[i];
@@ -535,6 +570,8 @@ after (const Call *call, ssize_t result, G_GNUC_UNUSED int errnum, void *data)
     end_change (log, call, result);
   else if (result >= 0 && call->kind == CALL_SYNC)
     end_sync (log, call);
+  else if (result >= 0 && call->kind == CALL_XATTR)
+    end_attribute (log, call);
   else if (result >= 0)
     end_name_change (log, call, result);
   lock_release (&log->lock);
@@ -555,8 +592,8 @@ power_log_new (const char *path, const char *const *sources)
   for (unsigned i = 0; sources[i] != NULL; i++)
     calls_watch (CALL_SOURCE, sources[i]); /* before what they are in */
   calls_watch (CALL_STORE, path);
-  calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_CHANGES | 1U << CALL_SYNC, before, after,
-              log);
+  calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE,
+              CALLS_CHANGES | 1U << CALL_XATTR | 1U << CALL_SYNC, before, after, log);
   return log;
 }
 

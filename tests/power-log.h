@@ -9,13 +9,15 @@
  *     of bytes or size   since the end of an fsync or fdatasync of the file that began after the
  *                        change had ended
  *     of an mtime        the same, but fsync only
+ *     of an attribute    as of an mtime
  *     of a name          the same of the directory that it is in. So a new file's own fsync is not
  *                        enough for its name: ext4 and xfs give more than that, POSIX does not
  *
- * A change that has begun and is not certain may be on disk or not (power-crash.h). Names change
- * when their call returns; a directory keeps the order of its changes, as journals do. An exchange
- * of two names, and a move to another directory, are on disk as a whole or not at all: a sync of
- * either directory makes the move certain, and what came before it in the other one.
+ * A change that has begun and is not certain may be on disk or not (power-crash.h). Names and
+ * extended attributes change when their call returns; a directory keeps the order of its changes,
+ * as journals do, and so does a file with those of its attributes. An exchange of two names, and a
+ * move to another directory, are on disk as a whole or not at all: a sync of either directory makes
+ * the move certain, and what came before it in the other one.
  *
  * One log at a time. The library's threads may make calls while one listens. */
 #pragma once
@@ -63,6 +65,15 @@ typedef struct
   guint other_index;    /* and which of its changes this is; else NULL */
 } PowerNameChange;
 
+/* A change of an extended attribute. */
+typedef struct
+{
+  uint64_t begun; /* moments */
+  uint64_t certain;
+  char *name;
+  GBytes *value; /* NULL: it is removed */
+} PowerAttribute;
+
 /* From that moment on the file has at least this mtime. */
 typedef struct
 {
@@ -78,9 +89,10 @@ struct _PowerNode
   /* of a file */
   uint8_t *base; /* before the changes */
   uint64_t base_size, base_capacity;
-  GPtrArray *changes; /* PowerChange *, in the order of their begin */
-  GArray *mtimes;     /* PowerMtime */
-  uint64_t size;      /* now */
+  GPtrArray *changes;    /* PowerChange *, in the order of their begin */
+  GArray *mtimes;        /* PowerMtime */
+  GPtrArray *attributes; /* PowerAttribute *, in order */
+  uint64_t size;         /* now */
 
   /* of a directory */
   GHashTable *base_names;  /* char * to PowerNode * */
