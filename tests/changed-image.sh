@@ -11,7 +11,7 @@ set -u
 # shellcheck source=tests/lib-data.sh
 . "$top_srcdir/tests/lib-data.sh"
 
-need getfattr
+need getfattr setfattr
 in_memory
 setup
 mkdir mnt
@@ -158,6 +158,38 @@ mount_fleecefs img mnt
 expect_why mnt/old/img 'another file'
 expect_why mnt/x/img 'another file'
 unmount mnt
+
+# With another store in between, which is told by an attribute of the image, where it can have one:
+# nobody wrote past fleecefs, and still the blocks are not there that the first store needs. While it
+# is mounted the image says with which store; else nothing.
+touch probe
+if setfattr -n user.probe -v 1 probe 2>/dev/null; then
+	for end in 'unmount mnt' kill_daemon; do
+		new_store
+		mkdir mnt/x
+		kill_daemon
+		mount_fleecefs -o store=other img mnt
+		patch mnt/.live/img 0 1000003
+		$end
+		mount_fleecefs img mnt
+		expect_why mnt/old/img 'mounted with another one'
+		expect_why mnt/x/img 'mounted with another one'
+		cp mnt/.live/img truth
+		mkdir mnt/next || fail 'mkdir next to broken snapshots'
+		patch mnt/.live/img 0 200000
+		frozen mnt/next/img truth
+		kill_daemon
+		mount_fleecefs img mnt
+		expect_why mnt/x/img 'mounted with another one'
+		frozen mnt/next/img truth
+		[ "$(getfattr --only-values -n user.fleecefs.open img)" = \
+			"$(sed -n 's/^uuid=//p' img.fleece/fleecefs.ini)" ] ||
+			fail "the image has no mark of its store: $(getfattr -d img)"
+		unmount mnt
+		[ -z "$(getfattr -d img)" ] || fail "left at the image: $(getfattr -d img)"
+		rm -r other
+	done
+fi
 
 # Cut off after a kill: what has saved its end is right, and nobody gets the zeros that a guest's
 # write makes of the rest.

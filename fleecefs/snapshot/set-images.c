@@ -3,8 +3,10 @@
  * snapshots of a time before this start rest on, and what the next start is to know of them. */
 #include "base/fail.h"
 #include "snapshot/broken.h"
+#include "source/mark.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #define NS_PER_S INT64_C (1000000000)
@@ -42,8 +44,7 @@ look_at (const Source *source, Look *out, GError **error)
   return true;
 }
 
-/* Why the source is not the one that the store knows, or NULL. For a file this is what remains to
- * look at after a kill. */
+/* Why the source is not the one that the store knows, or NULL. */
 static char *
 find_exchange (const Store *store, const StoreDisk *known, Source *source)
 {
@@ -79,8 +80,29 @@ find_change (const Store *store, const StoreDisk *known, Source *source, const L
   return source_is_block (source) ? find_exchange (store, known, source) : NULL;
 }
 
-/* *out: why the snapshots of this disk cannot be right, or NULL. After a kill it is not known what
- * size and time the source had at last. */
+/* *out: why what the store says of the source after a kill is not true any more, or NULL. It is not
+ * known what size and time the source had at last. */
+static bool
+find_use (const Store *store, const StoreDisk *known, Source *source, char **out, GError **error)
+{
+  char mark[MARK_SIZE];
+  int r;
+
+  *out = find_exchange (store, known, source);
+  if (*out != NULL || !known->marked)
+    return true;
+  r = mark_get (source, mark);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot read the attribute " MARK_NAME " of image '%s'",
+                       source_path (source));
+  if (strcmp (mark, store_id (store)) != 0)
+    *out = g_strdup_printf ("image '%s' has lost the mark of this store: it was mounted with "
+                            "another one, or copied without its extended attributes",
+                            source_path (source));
+  return true;
+}
+
+/* *out: why the snapshots of this disk cannot be right, or NULL. */
 static bool
 find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look,
              char **out, GError **error)
@@ -99,9 +121,10 @@ find_damage (const Store *store, const StoreDisk *known, Source *source, const L
     *out = g_strdup ("the host went down while the image was mounted");
   else if (has_note)
     *out = g_strdup ("old blocks could not be kept, and the store did not take down whose");
+  else if (!store_was_clean (store))
+    return find_use (store, known, source, out, error);
   else
-    *out = store_was_clean (store) ? find_change (store, known, source, look)
-                                   : find_exchange (store, known, source);
+    *out = find_change (store, known, source, look);
   return true;
 }
 

@@ -252,7 +252,7 @@ snapshots_start (Snapshots *set, GError **error)
   ok = check_breaks_are_written (set, error) && finish_merges (set, error)
        && (!set->durable || make_durable (set, error));
   store_set_durable (set->store, set->durable);
-  ok = ok && store_mark_open (set->store, error);
+  ok = ok && set_mark_open (set, error);
   if (ok && marks_are_written (set))
     clear_notes (set);
   lock_release (&set->verbs);
@@ -312,9 +312,9 @@ snapshots_close (Snapshots *set, GError **error)
   ok = set_record_disks (set, ok ? error : NULL) && ok;
   lock_release (&set->verbs);
 
-  set_free (set);
   if (ok)
-    ok = store_mark_clean (store, error);
+    ok = set_mark_clean (set, error);
+  set_free (set);
   store_free (store);
   return ok;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
  * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end),
- * set-images.c (images, as the store knows them), set-levels.c (levels that are in the store),
- * merge.c (the background thread), broken.c (what breaks) and survey.c (what people are told). */
+ * set-images.c (images, as the store knows them), set-marks.c (open and clean), set-levels.c
+ * (levels that are in the store), merge.c (the background thread), broken.c (what breaks) and
+ * survey.c (what people are told). */
 #pragma once
 
 #include "base/lock.h"
@@ -120,3 +121,10 @@ bool set_open_levels (Snapshots *set, char *const *damages, GError **error);
 bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
 bool set_record_disks (Snapshots *set, GError **error);
+
+/* Marks the images as open with this store, and writes that it is open. After a failure neither is
+ * so; only with the code ENOTRECOVERABLE both may be. */
+bool set_mark_open (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs);
+/* Writes that the store is clean, and takes the marks away: the last thing before the images are
+ * closed. */
+bool set_mark_clean (Snapshots *set, GError **error);

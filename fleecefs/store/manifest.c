@@ -163,6 +163,19 @@ get_path (const Keyfile *file, const char *group, GError **error)
   return g_steal_pointer (&path);
 }
 
+/* Stores made before there was this key have marked nothing. */
+static bool
+load_marked (const Keyfile *file, const char *group, bool *out, GError **error)
+{
+  uint64_t marked = 0;
+
+  if (keyfile_has (file, group, "marked")
+      && !keyfile_get_unsigned (file, group, "marked", 0, 1, &marked, error))
+    return false;
+  *out = marked != 0;
+  return true;
+}
+
 /* Reads the group of a disk into the manifest. */
 static bool
 load_disk (Manifest *manifest, const char *group, uint32_t number, GError **error)
@@ -189,7 +202,8 @@ load_disk (Manifest *manifest, const char *group, uint32_t number, GError **erro
              || keyfile_get_unsigned (file, group, "identity", 0, UINT64_MAX, &disk->identity,
                                       error))
          && (!keyfile_has (file, group, "writes")
-             || keyfile_get_unsigned (file, group, "writes", 0, UINT64_MAX, &disk->writes, error));
+             || keyfile_get_unsigned (file, group, "writes", 0, UINT64_MAX, &disk->writes, error))
+         && load_marked (file, group, &disk->marked, error);
 }
 
 static bool
@@ -310,6 +324,7 @@ store_disk_keys (GKeyFile *keys, const StoreDisk *disk)
   g_key_file_set_int64 (keys, group, "write-time", disk->write_time);
   g_key_file_set_uint64 (keys, group, "identity", disk->identity);
   g_key_file_set_uint64 (keys, group, "writes", disk->writes);
+  g_key_file_set_uint64 (keys, group, "marked", disk->marked);
 }
 
 bool

@@ -18,6 +18,7 @@
  *     write-time=...        ns since the epoch
  *     identity=...          of the image; 0 or absent: unknown
  *     writes=...            sectors; 0 for a file
+ *     marked=1              while the store is open: so is the image, see source/mark.h; else 0
  *
  *     [end]                 the last line, see keyfile.h
  *

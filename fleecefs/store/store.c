@@ -132,6 +132,15 @@ store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_
   disk->writes = writes;
 }
 
+void
+store_set_disk_marked (Store *store, const char *name, bool marked)
+{
+  StoreDisk *disk = manifest_find_disk (store->manifest->disks, name);
+
+  if (disk != NULL)
+    disk->marked = marked;
+}
+
 /* Fails when memory and disk may differ: a change on top of that could make two of one name. */
 static bool
 check_sure (const Store *store, GError **error)

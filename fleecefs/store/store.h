@@ -54,6 +54,7 @@ typedef struct
   int64_t write_time; /* of the disk's write clock (write-clock.h), ns */
   uint64_t identity;  /* of the source, see source_identity(); 0: unknown */
   uint64_t writes;    /* to a block device at the last clean close, see source_count_writes() */
+  bool marked;        /* the source got the mark of this store when it was marked open */
 } StoreDisk;
 
 /* One disk in one snapshot. */
@@ -139,6 +140,7 @@ const StoreDisk *store_set_disk (Store *store, const char *name, const char *pat
 
 /* The rest of what is known of a disk that was set. */
 void store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_t writes);
+void store_set_disk_marked (Store *store, const char *name, bool marked);
 
 /* Did its last owner keep it with durability=power? Then it is right after a crash too. */
 bool store_was_durable (const Store *store);

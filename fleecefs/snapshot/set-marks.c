@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Open and clean: the state of the store, and the marks at the images that go with it
+ * (source/mark.h).
+ *
+ * While the manifest says that the store is open and an image marked, the image has the mark, if
+ * nobody else took it since. So the mark is set before that is written, and taken away after it is
+ * written that the store is clean. A kill in between leaves a mark that tells nobody anything: a
+ * store that is clean goes by the image's size and time. */
+#include "base/fail.h"
+#include "snapshot/set-private.h"
+#include "source/mark.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Sets the mark; *out_marked: it is there. That of another store is not there any more in any case,
+ * also after a loss of power: that store must not take the image for its own. */
+static int
+mark_one (const Snapshots *set, Source *source, const char *before, bool *out_marked)
+{
+  const char *id = store_id (set->store);
+  bool of_another = *before != '\0' && strcmp (before, id) != 0;
+  int r = strcmp (before, id) == 0 ? 0 : mark_set (source, id);
+
+  *out_marked = r == 0;
+  if (r == -EOPNOTSUPP)
+    g_info ("image '%s' takes no attribute " MARK_NAME, source_path (source));
+  else if (r < 0)
+    g_warning ("cannot set the attribute " MARK_NAME " of image '%s': %s; when fleecefs is killed, "
+               "do not mount the image with another store",
+               source_path (source), g_strerror (-r));
+  r = r < 0 && of_another ? mark_clear (source) : 0;
+  if (r == 0 && (of_another || (*out_marked && set->durable)))
+    r = source_flush (source, false);
+  return r;
+}
+
+static bool
+look_at_marks (Snapshots *set, char (*out)[MARK_SIZE], GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      int r = mark_get (source, out[i]);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot read the attribute " MARK_NAME " of image '%s'",
+                           source_path (source));
+    }
+  return true;
+}
+
+/* before: whose marks the images have. */
+static bool
+mark_all (Snapshots *set, char (*before)[MARK_SIZE], GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      bool marked;
+      int r = mark_one (set, source, before[i], &marked);
+
+      if (r < 0)
+        return fail_errno (error, -r, "cannot change the attribute " MARK_NAME " of image '%s'",
+                           source_path (source));
+      store_set_disk_marked (set->store, set->names[i], marked);
+    }
+  return true;
+}
+
+/* After a start that failed: nothing was written to the images. */
+static void
+put_back (Snapshots *set, char (*before)[MARK_SIZE])
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+
+      if (before[i][0] == '\0')
+        mark_clear (source);
+      else
+        mark_set (source, before[i]);
+    }
+}
+
+bool
+set_mark_open (Snapshots *set, GError **error)
+{
+  g_autofree char (*before)[MARK_SIZE] = g_malloc0_n (set->n_disks, sizeof *before);
+  GError *local = NULL;
+
+  if (!look_at_marks (set, before, error))
+    return false;
+  if (mark_all (set, before, &local) && store_mark_open (set->store, &local))
+    return true;
+  /* Else the store may be open, and needs its marks. */
+  if (fail_code (local) != ENOTRECOVERABLE)
+    put_back (set, before);
+  g_propagate_error (error, local);
+  return false;
+}
+
+bool
+set_mark_clean (Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    store_set_disk_marked (set->store, set->names[i], false);
+  if (!store_mark_clean (set->store, error))
+    return false;
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      int r = mark_clear (source);
+
+      if (r < 0)
+        g_warning ("cannot take the attribute " MARK_NAME " from '%s': %s", source_path (source),
+                   g_strerror (-r));
+    }
+  return true;
+}
