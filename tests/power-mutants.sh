@@ -126,8 +126,10 @@ mutant 'a record that was the spare is not on disk when the spare is made anew' 
     store/keyfile.c 's/if \(durable && !dir_sync [^\n]*\n    return note_put_back/if (0)\n    return note_put_back/'
 mutant 'the name of a layer is not on disk' first-writes store/store.c \
     's/fd < 0 \|\| \(durable && !dir_sync [^)]*\)\)/fd < 0/'
+mutant 'the mark of an image is not on disk when the store says open' first-writes \
+    snapshot/set-marks.c 's/ \|\| \(\*out_marked && set->durable\)//'
 mutant 'a start does not say that the host must not crash' process snapshot/set-open.c \
-    's/ok = ok && store_mark_open \(set->store, error\);//'
+    's/ok = ok && set_mark_open \(set, error\);//'
 
 program=test-group-sync
 mutant 'a sync that runs already is taken for a later one' group-sync overlay/group-sync.c \

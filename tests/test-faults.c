@@ -31,6 +31,7 @@ typedef enum
   SOURCE_STATS,
   SOURCE_READS,
   SOURCE_WRITES,
+  SOURCE_MARKS,
   STORE_READS,
   STORE_WRITES,
   STORE_OPENS,
@@ -47,6 +48,7 @@ static const struct
   { "source stat", 1U << CALL_SOURCE, 1U << CALL_STAT },
   { "source read", 1U << CALL_SOURCE, 1U << CALL_READ | 1U << CALL_SEEK },
   { "source write", 1U << CALL_SOURCE, CALLS_DATA_CHANGES },
+  { "source attribute", 1U << CALL_SOURCE, 1U << CALL_GETXATTR | 1U << CALL_XATTR },
   { "store read", 1U << CALL_STORE, 1U << CALL_READ },
   { "store write", 1U << CALL_STORE, CALLS_DATA_CHANGES },
   { "store open", 1U << CALL_STORE, 1U << CALL_OPEN },
@@ -374,7 +376,9 @@ START_TEST (test_nth)
   for (unsigned f = 0; f < G_N_ELEMENTS (faults); f++)
     if ((faults[f].classes & 1U << class) != 0)
       {
-        unsigned stride = is_long ? 1 : f == 0 && policy == DISK_CBW_BREAK_SNAPSHOT ? 3 : 13;
+        unsigned stride = is_long || class == SOURCE_MARKS              ? 1
+                          : f == 0 && policy == DISK_CBW_BREAK_SNAPSHOT ? 3
+                                                                        : 13;
         Plan plan = { .class = class, .fault = &faults[f], .first = is_long ? 1 : 1 + f };
 
         while (one_run (bench, &plan, plan.first % (is_long ? 4 : 16) == 0))

@@ -13,6 +13,7 @@
  */
 #include "base/units.h"
 #include "calls.h"
+#include "source/mark.h"
 #include "steps.h"
 #include "test-util.h"
 
@@ -25,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define PAGE 4096
@@ -123,7 +125,8 @@ child_main (char **argv)
   if (trace == NULL)
     return 2;
   bench_watch (bench);
-  calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_CHANGES, maybe_die, NULL, &death);
+  calls_hook (1U << CALL_STORE | 1U << CALL_SOURCE, CALLS_CHANGES | 1U << CALL_XATTR, maybe_die,
+              NULL, &death);
   ok = is_recovery ? recover (bench) : run_steps (bench);
   if (!ok)
     fprintf (stderr, "step %u: %s\n", trace->step, bench->error != NULL ? bench->error : "failed");
@@ -237,6 +240,16 @@ follow_verb (Model *model, const Bench *bench, unsigned step)
     model_apply (model, step);
 }
 
+/* A closed store leaves nothing at the images. */
+static char *
+check_no_marks (const Bench *bench)
+{
+  for (unsigned i = 0; i < STEPS_DISKS; i++)
+    if (getxattr (bench->images[i].path, MARK_NAME, NULL, 0) >= 0)
+      return g_strdup_printf ("the image of disk %u still has a mark", i);
+  return NULL;
+}
+
 /* The set works as before: a snapshot, writes, and all others stay what they were. */
 static char *
 use_it (Model *model, Bench *bench)
@@ -279,6 +292,8 @@ look (Bench *bench, unsigned step, bool with_qemu)
     wrong = use_it (model, bench);
   if (bench->set != NULL && !bench_close (bench) && wrong == NULL)
     wrong = g_strdup (bench->error);
+  if (wrong == NULL)
+    wrong = check_no_marks (bench);
   if (wrong == NULL && with_qemu)
     wrong = model_check_qemu (model, bench);
   model_free (model);
