@@ -207,14 +207,15 @@ clean_up () {
 	for job in $(jobs -p); do
 		kill "$job" 2>/dev/null && kill -CONT "$job" 2>/dev/null
 	done
+	# Before the mounts go, by which the files of the devices are known: they are detached when nobody
+	# uses them any more. One that was detached already may be another test's by now.
+	for loop in "${loops[@]}"; do
+		[[ $(cat "/sys/block/${loop##*/}/loop/backing_file") != "$base"/* ]] || losetup -d "$loop"
+	done 2>/dev/null
 	mounts_here | while read -r mountpoint; do
 		umount_any "$mountpoint" 2>/dev/null || umount -l "$mountpoint" 2>/dev/null ||
 			fusermount3 -uz "$mountpoint"
 	done
-	# One that was detached already may be another test's by now.
-	for loop in "${loops[@]}"; do
-		[[ $(cat "/sys/block/${loop##*/}/loop/backing_file") != "$base"/* ]] || losetup -d "$loop"
-	done 2>/dev/null
 	if ! await_all && [ "$status" = 0 ]; then
 		status=1
 	fi
