@@ -101,8 +101,8 @@ mutant 'in a merge entries do not wait for bytes' small-merge cow/transfer.c \
 mutant 'a start does not sync the overlays of a session before' process-then-power \
     overlay/overlay.c \
     's/(qcow2_map_make_durable \(overlay->map\);\n  return ).*?;/$1 0;/'
-mutant 'a start does not sync the images' process-then-power snapshot/set-open.c \
-    's/return set_sync_sources \(set, error\);/return true;/'
+mutant 'a start does not sync the images' process-then-power snapshot/set-marks.c \
+    's/ \|\| set->durable//'
 # Often the record has it before the crash; so it is given three tries.
 mutant 'the mark of a break does not wait for the disk' 'break-mark break-mark break-mark' overlay/overlay.c \
     's/(header\.broken = true;\n      r = write_header \(overlay\);\n)      if \(r == 0\)\n        r = overlay_settle \(overlay\);\n/$1/'
@@ -127,7 +127,7 @@ mutant 'a record that was the spare is not on disk when the spare is made anew' 
 mutant 'the name of a layer is not on disk' first-writes store/store.c \
     's/fd < 0 \|\| \(durable && !dir_sync [^)]*\)\)/fd < 0/'
 mutant 'the mark of an image is not on disk when the store says open' first-writes \
-    snapshot/set-marks.c 's/ \|\| \(\*out_marked && set->durable\)//'
+    snapshot/set-marks.c 's/ \|\| set->durable//'
 mutant 'a start does not say that the host must not crash' process snapshot/set-open.c \
     's/ok = ok && set_mark_open \(set, error\);//'
 

@@ -14,7 +14,8 @@
 #include <string.h>
 
 /* Sets the mark; *out_marked: it is there. That of another store is not there any more in any case,
- * also after a loss of power: that store must not take the image for its own. */
+ * also after a loss of power: that store must not take the image for its own. Of a durable set the
+ * whole image is on disk then, also what was written to it at a time when it was not kept durable. */
 static int
 mark_one (const Snapshots *set, Source *source, const char *before, bool *out_marked)
 {
@@ -30,7 +31,7 @@ mark_one (const Snapshots *set, Source *source, const char *before, bool *out_ma
                "do not mount the image with another store",
                source_path (source), g_strerror (-r));
   r = r < 0 && of_another ? mark_clear (source) : 0;
-  if (r == 0 && (of_another || (*out_marked && set->durable)))
+  if (r == 0 && (of_another || set->durable))
     r = source_flush (source, false);
   return r;
 }

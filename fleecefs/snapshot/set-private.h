@@ -122,7 +122,8 @@ bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
 bool set_record_disks (Snapshots *set, GError **error);
 
-/* Marks the images as open with this store, and writes that it is open. After a failure neither is
+/* Marks the images as open with this store (durable: they are on disk), and writes that it is open.
+ * After a failure neither is
  * so; only with the code ENOTRECOVERABLE both may be. */
 bool set_mark_open (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs);
 /* Writes that the store is clean, and takes the marks away: the last thing before the images are
