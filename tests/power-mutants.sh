@@ -83,7 +83,7 @@ mutant 'after a kill the tables do not wait for bytes of the journal' killed-cop
     overlay/overlay.c 's/header.journaled && !settle_file/false \&\& !settle_file/'
 mutant 'a full journal does not wait for the tables' full-journal overlay/qcow2-journal.c \
     's/r = group_sync \(journal->sync\);(\n        if \(r == 0\)\n          journal->next)/r = journal->fd < 0 ? -1 : 0;$1/'
-mutant 'a merge overwrites what only the journal has' overwriting-merge snapshot/merge.c \
+POWER_STATES=400 mutant 'a merge overwrites what only the journal has' overwriting-merge snapshot/merge.c \
     's/r = merge->up \? overlay_settle \(dead->overlay\) : 0;/r = 0;/'
 # Of the many ways in which the changes before L1's entry can be lost only one shows.
 POWER_STATES=400 mutant 'an L2 table is not on disk before L1 refers to it' first-writes overlay/qcow2-tables.c \
