@@ -96,7 +96,7 @@ mutant 'new overlays are not durable' first-writes snapshot/freeze.c \
     's/set->durable \? overlay_make_durable \(overlay\) : 0/0/'
 mutant 'a level goes before what a merge copied is on disk' 'small-merge merge-down' snapshot/merge.c \
     's/return r == 0 \? overlay_settle \([^;]*;/return r;/'
-mutant 'in a merge entries do not wait for bytes' small-merge cow/transfer.c \
+POWER_STATES=400 mutant 'in a merge entries do not wait for bytes' small-merge cow/transfer.c \
     's/n > 0 \? overlay_settle \(to\) : 0/0/'
 mutant 'a start does not sync the overlays of a session before' process-then-power \
     overlay/overlay.c \
