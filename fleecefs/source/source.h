@@ -59,8 +59,9 @@ bool source_count_writes (const Source *source, uint64_t *out_sectors);
 ssize_t source_read (Source *source, void *buffer, size_t length, uint64_t offset);
 /* Bytes written; a file grows when needed, a block device ends with -ENOSPC. */
 ssize_t source_write (Source *source, const void *buffer, size_t length, uint64_t offset);
-/* fallocate(2); FALLOC_FL_ZERO_RANGE is done by writing zeros where the source refuses it. A hole that
- * is refused changes nothing. */
+/* fallocate(2); FALLOC_FL_ZERO_RANGE is done by writing zeros where the source refuses it. A hole
+ * that is refused changes nothing; but for the parts of pages at its ends when the rest of such a
+ * page is being written at that moment (block devices only). */
 int source_allocate (Source *source, int mode, uint64_t offset, uint64_t length);
 /* Resizes a file; -EPERM for a block device. */
 int source_truncate (Source *source, uint64_t size);
