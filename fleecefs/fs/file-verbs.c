@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/file-verbs.h"
 
+#include "base/scratch.h"
 #include "fs/live-file.h"
 #include "fs/own-file.h"
 #include "fs/reply.h"
 #include "fs/snapshot-file.h"
 #include "fs/verbs.h"
 
-static void
+static int64_t
 open_own (const LaneRequest *request)
 {
   own_file_open (request->req, verbs_tree (request->req), (TreeOwn) request->what, request->fi);
+  return 0;
 }
 
 void
@@ -35,7 +37,7 @@ file_verbs_open (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
       snapshot_file_open (req, &node, fi);
       return;
     case TREE_OWN_FILE:
-      verbs_look (&(LaneRequest){ .run = open_own, .req = req, .what = node.own, .fi = fi });
+      verbs_look (&(LaneRequest){ .work = open_own, .req = req, .what = node.own, .fi = fi });
       return;
     case TREE_ROOT:
     case TREE_LIVE_DIR:
@@ -53,23 +55,42 @@ verbs_of (fuse_req_t req)
   return fuse_req_userdata (req);
 }
 
-static void
+static int64_t
 read_frozen (const LaneRequest *request)
 {
-  snapshot_file_read (request->req, request->size, request->offset, request->fi);
+  return snapshot_file_read (scratch_get (SCRATCH_REPLY), request->size, request->offset,
+                             request->fi);
 }
 
 static void
+answer_read (const LaneRequest *request, int64_t result)
+{
+  reply_bytes (request->req, scratch_get (SCRATCH_REPLY), result);
+}
+
+static int64_t
 seek_frozen (const LaneRequest *request)
 {
-  snapshot_file_lseek (request->req, request->offset, request->whence, request->fi);
+  return snapshot_file_lseek (request->offset, request->whence, request->fi);
 }
 
 static void
+answer_seek (const LaneRequest *request, int64_t result)
+{
+  reply_offset (request->req, result);
+}
+
+static int64_t
 write_live (const LaneRequest *request)
 {
-  live_file_write (request->req, tree_live_disk (verbs_tree (request->req), request->number),
-                   request->data, request->size, request->offset);
+  return live_file_write (tree_live_disk (verbs_tree (request->req), request->number),
+                          request->data, request->size, request->offset);
+}
+
+static void
+answer_write (const LaneRequest *request, int64_t result)
+{
+  reply_written (request->req, result);
 }
 
 void
@@ -81,9 +102,12 @@ file_verbs_read (fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
   if (disk != NULL)
     live_file_read (req, disk, size, offset);
   else if (tree_is_frozen (number))
-    lane_run (
-        verbs_of (req)->frozen,
-        &(LaneRequest){ .run = read_frozen, .req = req, .size = size, .offset = offset, .fi = fi });
+    lane_run (verbs_of (req)->frozen, &(LaneRequest){ .work = read_frozen,
+                                                      .answer = answer_read,
+                                                      .req = req,
+                                                      .size = size,
+                                                      .offset = offset,
+                                                      .fi = fi });
   else
     own_file_read (req, size, offset, fi);
 }
@@ -93,12 +117,15 @@ file_verbs_write (fuse_req_t req, fuse_ino_t number, const char *buffer, size_t 
                   struct fuse_file_info *fi)
 {
   Disk *disk = tree_live_disk (verbs_tree (req), number);
+  ssize_t result
+      = disk != NULL ? live_file_write_saved (disk, buffer, size, offset) : tree_refusal (number);
 
   (void) fi;
-  if (disk == NULL)
-    reply_result (req, tree_refusal (number));
-  else if (!live_file_write_saved (req, disk, buffer, size, offset))
-    lane_run (verbs_of (req)->copies, &(LaneRequest){ .run = write_live,
+  if (result != -EAGAIN)
+    reply_written (req, result);
+  else
+    lane_run (verbs_of (req)->copies, &(LaneRequest){ .work = write_live,
+                                                      .answer = answer_write,
                                                       .req = req,
                                                       .number = number,
                                                       .data = buffer,
@@ -151,9 +178,12 @@ file_verbs_lseek (fuse_req_t req, fuse_ino_t number, off_t offset, int whence,
   if (disk != NULL)
     live_file_lseek (req, disk, offset, whence);
   else if (tree_is_frozen (number))
-    lane_run (verbs_of (req)->frozen,
-              &(LaneRequest){
-                  .run = seek_frozen, .req = req, .offset = offset, .whence = whence, .fi = fi });
+    lane_run (verbs_of (req)->frozen, &(LaneRequest){ .work = seek_frozen,
+                                                      .answer = answer_seek,
+                                                      .req = req,
+                                                      .offset = offset,
+                                                      .whence = whence,
+                                                      .fi = fi });
   else
     reply_result (req, -EINVAL); /* a file of .fleecefs: nothing to find */
 }

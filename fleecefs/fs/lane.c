@@ -5,6 +5,7 @@
 #include "base/units.h"
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -22,12 +23,29 @@ struct _Queued
   char data[];
 };
 
+/* How many are in the lane and in the queue, in one word, so that none misses the other. */
+#define INSIDE UINT64_C (1)
+#define QUEUED (UINT64_C (1) << 32)
+
+static uint32_t
+n_inside (uint64_t state)
+{
+  return (uint32_t) state;
+}
+
+static uint32_t
+n_queued (uint64_t state)
+{
+  return (uint32_t) (state >> 32);
+}
+
 struct _Lane
 {
   unsigned limit; /* constant */
 
+  atomic_uint_fast64_t state; /* the queued change under lock */
+
   Lock lock; /* for all that follows; nothing else is locked under it */
-  unsigned n_inside;
   uint64_t n_bytes;
   Queued *first, **end;
 };
@@ -38,6 +56,7 @@ lane_new (unsigned limit)
   Lane *lane = g_new0 (Lane, 1);
 
   lane->limit = limit;
+  atomic_init (&lane->state, 0);
   lane->end = &lane->first;
   lock_init (&lane->lock);
   return lane;
@@ -51,6 +70,24 @@ lane_free (Lane *lane)
   g_assert (lane->first == NULL);
   lock_clear (&lane->lock);
   g_free (lane);
+}
+
+/* Enters if there is room and nobody waits for it. */
+static bool
+enter (Lane *lane)
+{
+  uint64_t state = atomic_load (&lane->state);
+
+  while (n_queued (state) == 0 && n_inside (state) < lane->limit)
+    if (atomic_compare_exchange_weak (&lane->state, &state, state + INSIDE))
+      return true;
+  return false;
+}
+
+static void
+leave (Lane *lane)
+{
+  atomic_fetch_sub (&lane->state, INSIDE);
 }
 
 static Queued *
@@ -74,60 +111,77 @@ copy_request (const LaneRequest *request)
   return copy;
 }
 
-/* Enters if there is room, or if there is none in the queue. */
-static bool
-enter_at_once (Lane *lane)
+/* What became of a request that could not enter at once. */
+typedef enum
 {
-  bool inside;
+  QUEUED_IT,
+  ENTERED, /* somebody had left by then */
+  NO_ROOM, /* in the queue either */
+} Outcome;
+
+static Outcome
+queue (Lane *lane, const LaneRequest *request)
+{
+  Queued *copy = copy_request (request);
+  Outcome outcome;
 
   lock_acquire (&lane->lock);
-  inside = lane->n_inside < lane->limit || lane->n_bytes >= QUEUE_BYTES;
-  lane->n_inside += inside;
-  lock_release (&lane->lock);
-  return inside;
-}
-
-/* Queues the copy, unless there is none, or by now somebody has left: then the caller is inside
- * and the copy is free. */
-static bool
-enter_or_queue (Lane *lane, Queued *copy)
-{
-  bool inside;
-
-  lock_acquire (&lane->lock);
-  inside = copy == NULL || lane->n_inside < lane->limit;
-  lane->n_inside += inside;
-  if (!inside)
+  if (enter (lane))
+    outcome = ENTERED;
+  else if (copy == NULL || lane->n_bytes >= QUEUE_BYTES)
+    outcome = NO_ROOM;
+  else
     {
+      outcome = QUEUED_IT;
       *lane->end = copy;
       lane->end = &copy->next;
       lane->n_bytes += copy->n_bytes;
+      atomic_fetch_add (&lane->state, QUEUED);
     }
   lock_release (&lane->lock);
-  if (inside)
+  if (outcome != QUEUED_IT)
     g_free (copy);
-  return inside;
+  return outcome;
 }
 
-/* The next of the queue, or NULL: the lane is left. */
+/* Enters with the next of the queue, if there are one and room. */
 static Queued *
-next_or_leave (Lane *lane)
+enter_with_next (Lane *lane)
 {
-  Queued *next;
+  Queued *next = NULL;
 
+  if (n_queued (atomic_load (&lane->state)) == 0)
+    return NULL;
   lock_acquire (&lane->lock);
-  next = lane->n_inside > lane->limit ? NULL : lane->first;
-  if (next == NULL)
-    lane->n_inside--;
-  else
+  /* While one is queued nobody else enters. */
+  if (lane->first != NULL && n_inside (atomic_load (&lane->state)) < lane->limit)
     {
+      next = lane->first;
       lane->first = next->next;
       if (lane->first == NULL)
         lane->end = &lane->first;
       lane->n_bytes -= next->n_bytes;
+      atomic_fetch_add (&lane->state, INSIDE - QUEUED);
     }
   lock_release (&lane->lock);
   return next;
+}
+
+static void
+answer (const LaneRequest *request, int64_t result)
+{
+  if (request->answer != NULL)
+    request->answer (request, result);
+}
+
+/* Works on the request in the lane, and answers it outside. */
+static void
+pass (Lane *lane, const LaneRequest *request)
+{
+  int64_t result = request->work (request);
+
+  leave (lane);
+  answer (request, result);
 }
 
 void
@@ -135,12 +189,21 @@ lane_run (Lane *lane, const LaneRequest *request)
 {
   Queued *next;
 
-  if (!enter_at_once (lane) && !enter_or_queue (lane, copy_request (request)))
-    return;
-  request->run (request);
-  while ((next = next_or_leave (lane)) != NULL)
+  if (!enter (lane))
+    switch (queue (lane, request))
+      {
+      case QUEUED_IT:
+        return;
+      case NO_ROOM:
+        answer (request, request->work (request));
+        return;
+      case ENTERED:
+        break;
+      }
+  pass (lane, request);
+  while ((next = enter_with_next (lane)) != NULL)
     {
-      next->request.run (&next->request);
+      pass (lane, &next->request);
       g_free (next);
     }
 }

@@ -8,14 +8,19 @@
  * a lane each, with a limit; and one has what only asks how full the store is, which a file system
  * over a network may leave unanswered:
  *
- *     in the lane < limit     the request is worked on by the thread that it came on
- *     otherwise               it is copied and queued, and the thread goes back to the loop
- *     a request is done       its thread takes the next from the queue before it leaves
+ *     there is room, and nobody waits for it   the thread that the request came on enters, works
+ *                                              on it, leaves, and answers it
+ *     otherwise                                the request is copied and queued, and the thread
+ *                                              goes back to the loop
+ *     a request was answered                   its thread enters with the next of the queue
  *
- * So requests of a lane are served in the order in which they came, and while one waits in the
- * queue as many threads as the limit says are in the lane: none is forgotten, and when the loop
- * has joined its threads the queue is empty. The queue's memory is limited too; a request that
- * finds no room, also no memory, is worked on at once, beyond the limit.
+ * A thread leaves before it answers, for an answer waits for no disk, but wakes the caller, who
+ * often takes the processor from it: a lane would be full of threads that have nothing to do there.
+ *
+ * So requests of a lane are begun in the order in which they came. None is forgotten: it was
+ * queued when the lane was full, or behind another, and each of those inside looks at the queue
+ * when it has answered; when the loop has joined its threads the queue is empty. The queue's memory
+ * is limited too; a request that finds no room, also no memory, is worked on at once, outside.
  *
  * Making, dropping and renaming snapshots need no lane: the kernel holds the lock of the directory
  * during each, so there is one of them at a time.
@@ -25,6 +30,7 @@
 #include "fs/fuse-compat.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct _Lane Lane;
 typedef struct _LaneRequest LaneRequest;
@@ -32,7 +38,8 @@ typedef struct _LaneRequest LaneRequest;
 /* A request: what its handler was called with, as far as its kind needs it. */
 struct _LaneRequest
 {
-  void (*run) (const LaneRequest *request); /* answers it */
+  int64_t (*work) (const LaneRequest *request);                /* all that may wait for a disk */
+  void (*answer) (const LaneRequest *request, int64_t result); /* of work; NULL: it has answered */
   fuse_req_t req;
   fuse_ino_t number;
   struct fuse_file_info *fi; /* may be NULL */
@@ -50,5 +57,5 @@ Lane *lane_new (unsigned limit);
 void lane_free (Lane *lane);
 
 /* Answers the request, now or later. What it points to is copied if need be. Blocks for as long
- * as run() does, and for what is in the queue then. */
+ * as work() and answer() do, and for what is in the queue then. */
 void lane_run (Lane *lane, const LaneRequest *request);

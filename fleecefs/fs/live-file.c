@@ -26,24 +26,16 @@ live_file_read (fuse_req_t req, Disk *disk, size_t size, off_t offset)
                  disk_read (disk, buffer, MIN (size, SCRATCH_SIZE), (uint64_t) offset));
 }
 
-void
-live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset)
+ssize_t
+live_file_write (Disk *disk, const char *buffer, size_t size, off_t offset)
 {
-  if (offset < 0)
-    reply_result (req, -EINVAL);
-  else
-    reply_written (req, disk_write (disk, buffer, size, (uint64_t) offset));
+  return offset < 0 ? -EINVAL : disk_write (disk, buffer, size, (uint64_t) offset);
 }
 
-bool
-live_file_write_saved (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset)
+ssize_t
+live_file_write_saved (Disk *disk, const char *buffer, size_t size, off_t offset)
 {
-  ssize_t r = offset < 0 ? -EINVAL : disk_write_saved (disk, buffer, size, (uint64_t) offset);
-
-  if (r == -EAGAIN)
-    return false;
-  reply_written (req, r);
-  return true;
+  return offset < 0 ? -EINVAL : disk_write_saved (disk, buffer, size, (uint64_t) offset);
 }
 
 void

@@ -2,7 +2,7 @@
 /* The live file: what the guest has open. Reads and writes go to the disk (cow/disk.h)
  * and never through the kernel's page cache, so that a freeze misses nothing.
  *
- * The handlers reply. There is no handle: the node's number says which disk.
+ * The handlers reply, unless said otherwise. There is no handle: the node's number says which disk.
  */
 #pragma once
 
@@ -15,11 +15,12 @@ void live_file_open (fuse_req_t req, struct fuse_file_info *fi);
 /* read, write: short only at the end of the disk, or after an error that came when
  * some bytes were done. Direct I/O shows a short count to the caller. */
 void live_file_read (fuse_req_t req, Disk *disk, size_t size, off_t offset);
-void live_file_write (fuse_req_t req, Disk *disk, const char *buffer, size_t size, off_t offset);
+/* Does not reply: returns what was written, or -errno. */
+ssize_t live_file_write (Disk *disk, const char *buffer, size_t size, off_t offset);
 
-/* The same for a write that has nothing to copy or to wait for; else false, with no reply. */
-bool live_file_write_saved (fuse_req_t req, Disk *disk, const char *buffer, size_t size,
-                            off_t offset);
+/* The same for a write that has nothing to copy or to wait for; else -EAGAIN, with nothing
+ * written. */
+ssize_t live_file_write_saved (Disk *disk, const char *buffer, size_t size, off_t offset);
 
 /* fsync and fdatasync. */
 void live_file_fsync (fuse_req_t req, Disk *disk, bool data_only);

@@ -8,9 +8,8 @@
  * ring is held. So lanes (lane.h) leave no thread free; the manual says what that means for guests.
  *
  * What is in a lane may be answered by the thread of another ring, which waits for that lock. There
- * is no circle: a thread enters a lane before others queue there what it will answer, and a thread
- * that has queued something enters lanes only later. (But for one that enters beyond the limit: the
- * queue holds no data then, which stay in the request's buffer, so it is never full.)
+ * is no circle: a thread takes from a queue only after it entered the lane when that was empty, so
+ * what others queued since, and a thread that has queued something enters lanes only later.
  */
 #pragma once
 

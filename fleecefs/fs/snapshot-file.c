@@ -61,34 +61,30 @@ snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info 
     handle_free (handle);
 }
 
-void
-snapshot_file_read (fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+ssize_t
+snapshot_file_read (void *buffer, size_t size, off_t offset, const struct fuse_file_info *fi)
 {
   const Handle *handle = handle_of (fi);
-  void *buffer = scratch_get (SCRATCH_REPLY);
 
   /* The kernel takes a short reply to a cached read for the end of the file and fills
    * up with zeros. So a request that is too large (init asked for none) must fail. */
   if (size > SCRATCH_SIZE || offset < 0)
-    reply_result (req, -EIO);
-  else if (buffer == NULL)
-    reply_result (req, -ENOMEM);
-  else
-    reply_bytes (req, buffer,
-                 snapshot_read (handle->snapshot, handle->disk, buffer, size, (uint64_t) offset));
+    return -EIO;
+  if (buffer == NULL)
+    return -ENOMEM;
+  return snapshot_read (handle->snapshot, handle->disk, buffer, size, (uint64_t) offset);
 }
 
-void
-snapshot_file_lseek (fuse_req_t req, off_t offset, int whence, struct fuse_file_info *fi)
+int64_t
+snapshot_file_lseek (off_t offset, int whence, const struct fuse_file_info *fi)
 {
   const Handle *handle = handle_of (fi);
 
   if (whence != SEEK_DATA && whence != SEEK_HOLE)
-    reply_result (req, -EINVAL);
-  else if (offset < 0)
-    reply_result (req, -ENXIO);
-  else
-    reply_offset (req, snapshot_seek (handle->snapshot, handle->disk, (uint64_t) offset, whence));
+    return -EINVAL;
+  if (offset < 0)
+    return -ENXIO;
+  return snapshot_seek (handle->snapshot, handle->disk, (uint64_t) offset, whence);
 }
 
 void

@@ -83,13 +83,13 @@ find_entry (const Tree *tree, fuse_ino_t number, struct fuse_entry_param *out)
 
 /* Names. */
 
-static void
+static int64_t
 look_up_own_file (const LaneRequest *request)
 {
   struct fuse_entry_param entry;
   int result = find_entry (verbs_tree (request->req), request->number, &entry);
 
-  reply_entry (request->req, result, &entry);
+  return reply_entry (request->req, result, &entry);
 }
 
 static void
@@ -110,7 +110,7 @@ handle_lookup (fuse_req_t req, fuse_ino_t parent, const char *name)
       result = entry_fill (tree, &node, &entry);
   }
   if (own_file != 0)
-    verbs_look (&(LaneRequest){ .run = look_up_own_file, .req = req, .number = own_file });
+    verbs_look (&(LaneRequest){ .work = look_up_own_file, .req = req, .number = own_file });
   else
     reply_entry (req, result, &entry);
 }
@@ -233,19 +233,19 @@ handle_link (fuse_req_t req, fuse_ino_t number, fuse_ino_t new_parent, const cha
 
 /* Attributes. */
 
-static void
+static int64_t
 get_attributes (const LaneRequest *request)
 {
   struct fuse_entry_param entry;
   int result = find_entry (verbs_tree (request->req), request->number, &entry);
 
-  reply_attributes (request->req, result, &entry);
+  return reply_attributes (request->req, result, &entry);
 }
 
 static void
 handle_getattr (fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
-  const LaneRequest request = { .run = get_attributes, .req = req, .number = number };
+  const LaneRequest request = { .work = get_attributes, .req = req, .number = number };
   Verbs *verbs = fuse_req_userdata (req);
 
   (void) fi;
@@ -271,7 +271,7 @@ handle_setattr (fuse_req_t req, fuse_ino_t number, struct stat *wanted, int to_s
   reply_attributes (req, result, &entry);
 }
 
-static void
+static int64_t
 check_access (const LaneRequest *request)
 {
   fuse_ino_t number = request->number;
@@ -282,7 +282,7 @@ check_access (const LaneRequest *request)
     result = -EROFS;
   if (result == 0 && (request->mask & X_OK) != 0 && (entry.attr.st_mode & 0111) == 0)
     result = -EACCES;
-  reply_result (request->req, result);
+  return reply_result (request->req, result);
 }
 
 /* access(2) without default_permissions, that is by the mounter. Other refusals come from
@@ -290,7 +290,7 @@ check_access (const LaneRequest *request)
 static void
 handle_access (fuse_req_t req, fuse_ino_t number, int mask)
 {
-  const LaneRequest request = { .run = check_access, .req = req, .number = number, .mask = mask };
+  const LaneRequest request = { .work = check_access, .req = req, .number = number, .mask = mask };
 
   if (tree_is_own_file (number))
     verbs_look (&request);
@@ -298,24 +298,21 @@ handle_access (fuse_req_t req, fuse_ino_t number, int mask)
     check_access (&request);
 }
 
-static void
+static int64_t
 tell_space (const LaneRequest *request)
 {
   struct statvfs out;
   int result = snapshots_statvfs (tree_set (verbs_tree (request->req)), &out);
 
   out.f_namemax = NAME_MAX_BYTES;
-  if (result < 0)
-    reply_result (request->req, result);
-  else
-    fuse_reply_statfs (request->req, &out);
+  return result < 0 ? reply_result (request->req, result) : fuse_reply_statfs (request->req, &out);
 }
 
 static void
 handle_statfs (fuse_req_t req, fuse_ino_t number)
 {
   (void) number;
-  verbs_look (&(LaneRequest){ .run = tell_space, .req = req });
+  verbs_look (&(LaneRequest){ .work = tell_space, .req = req });
 }
 
 /* A directory has nothing that waits to be written: mkdir, rmdir and rename wrote the

@@ -83,7 +83,7 @@ dup_value (const Tree *tree, fuse_ino_t number, unsigned attribute, char **out)
   return 0;
 }
 
-static void
+static int64_t
 get (const LaneRequest *request)
 {
   fuse_req_t req = request->req;
@@ -91,13 +91,12 @@ get (const LaneRequest *request)
   int result = dup_value (verbs_tree (req), request->number, request->what, &value);
 
   if (result < 0)
-    reply_result (req, result);
-  else if (request->size == 0)
-    fuse_reply_xattr (req, strlen (value));
-  else if (request->size < strlen (value))
-    reply_result (req, -ERANGE);
-  else
-    reply_bytes (req, value, (ssize_t) strlen (value));
+    return reply_result (req, result);
+  if (request->size == 0)
+    return fuse_reply_xattr (req, strlen (value));
+  if (request->size < strlen (value))
+    return reply_result (req, -ERANGE);
+  return reply_bytes (req, value, (ssize_t) strlen (value));
 }
 
 void
@@ -107,7 +106,7 @@ xattr_get (fuse_req_t req, fuse_ino_t number, const char *name, size_t size)
     if (strcmp (attributes[i].name, name) == 0)
       {
         verbs_look (
-            &(LaneRequest){ .run = get, .req = req, .number = number, .what = i, .size = size });
+            &(LaneRequest){ .work = get, .req = req, .number = number, .what = i, .size = size });
         return;
       }
   reply_result (req, -ENODATA);
