@@ -23,6 +23,7 @@
  *     journal               the records of an overlay's       a sync when it is full; only
  *       (qcow2-journal.h)     journal that are taken          durable copies need it
  *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
+ *     cache (page-cache.c)  how many threads drop pages       never
  *     log (log-queue.c)     messages on their way to the log  never: all others may be held
  *
  * A chain swap takes all stripe.locks of a disk, in index order; nothing else

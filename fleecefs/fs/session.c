@@ -90,6 +90,7 @@ session_free (Session *session)
     fuse_remove_signal_handlers (session->fuse);
   if (session->fuse != NULL)
     fuse_session_destroy (session->fuse);
+  page_cache_free (session->verbs.page_cache);
   lane_free (session->verbs.copies);
   lane_free (session->verbs.frozen);
   lane_free (session->verbs.looks);
@@ -188,6 +189,7 @@ session_confine (Session *session, const Overmount *overmount, GError **error)
   if (!unmounter_start (&session->unmounter, overmount, unmount_by_libfuse, session, error))
     return false;
   session->overmounts = overmount != NULL;
+  session->verbs.page_cache = page_cache_new (session->fuse, session->verbs.tree);
   privilege_drop (owns_images (session) ? 0 : PRIVILEGE (CAP_DAC_OVERRIDE));
   return true;
 }
@@ -246,17 +248,8 @@ void
 session_drop_pages (Snapshot *snapshot, void *data)
 {
   const Session *session = data;
-  const Tree *tree = session->verbs.tree;
 
-  for (unsigned i = 0; i < snapshots_n_disks (tree_set (tree)); i++)
-    {
-      TreeNode file = { .kind = TREE_SNAPSHOT_FILE, .disk = i, .snapshot = snapshot };
-      TreeNode latest = { .kind = TREE_LATEST_FILE, .disk = i, .snapshot = snapshot };
-
-      /* ENOENT: the kernel does not know the node, so it has no pages. */
-      fuse_lowlevel_notify_inval_inode (session->fuse, tree_number (tree, &file), 0, 0);
-      fuse_lowlevel_notify_inval_inode (session->fuse, tree_number (tree, &latest), 0, 0);
-    }
+  page_cache_drop (session->verbs.page_cache, snapshot);
 }
 
 /* Is the mount still there? The kernel tells, by the connection, of an unmount and of an abort. */
@@ -283,6 +276,8 @@ session_unmount (Session *session)
       unmounter_end (&session->unmounter, connected);
     }
   session->mounted = false;
+  if (session->verbs.page_cache != NULL)
+    page_cache_settle (session->verbs.page_cache);
 }
 
 static void

@@ -141,6 +141,17 @@ handle_mkdir (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
   reply_entry (req, result, &entry);
 }
 
+/* Before the answer, after which the kernel would have to do it. */
+static void
+drop_pages (fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+  const Verbs *verbs = fuse_req_userdata (req);
+  g_auto (TreeNode) node = { .kind = TREE_ROOT };
+
+  if (directory_lookup (verbs->tree, parent, name, &node) == 0 && node.kind == TREE_SNAPSHOT_DIR)
+    page_cache_drop_aside (verbs->page_cache, node.snapshot);
+}
+
 static void
 handle_rmdir (fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -152,7 +163,10 @@ handle_rmdir (fuse_req_t req, fuse_ino_t parent, const char *name)
   else if (directory_is_own_name (name))
     result = -EPERM;
   else
-    result = snapshots_remove (tree_set (tree), name);
+    {
+      drop_pages (req, parent, name);
+      result = snapshots_remove (tree_set (tree), name);
+    }
   if (result == 0)
     tree_touch (tree);
   reply_result (req, result);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "fs/lane.h"
+#include "fs/page-cache.h"
 #include "fs/tree.h"
 
 /* The user data of the session. Filled in before the first request is read. */
@@ -22,6 +23,7 @@ typedef struct
   Lane *copies;      /* writes that have to copy first */
   Lane *frozen;      /* reads and seeks of snapshots */
   Lane *looks;       /* what asks the store's file system, for status, sizes, free space */
+  PageCache *page_cache;
 } Verbs;
 
 /* The handlers, for fuse_session_new() with a Verbs as user data. */

@@ -86,6 +86,17 @@ snapshot_unref (Snapshot *snapshot)
     snapshot_free (snapshot);
 }
 
+bool
+snapshot_is_in_use (Snapshot *snapshot)
+{
+  bool in_use;
+
+  lock_acquire (&snapshot->set->lock);
+  in_use = snapshot->n_refs > (snapshot->name != NULL ? 2 : 1);
+  lock_release (&snapshot->set->lock);
+  return in_use;
+}
+
 uint32_t
 snapshot_id (const Snapshot *snapshot)
 {

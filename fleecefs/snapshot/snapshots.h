@@ -110,6 +110,9 @@ Snapshot *snapshot_ref (Snapshot *snapshot);
 void snapshot_unref (Snapshot *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Snapshot, snapshot_unref)
 
+/* Does anybody refer to it but its name and the caller? A file of it that is open does. */
+bool snapshot_is_in_use (Snapshot *snapshot);
+
 /* Greater than 0, never used again, the same after a remount. */
 uint32_t snapshot_id (const Snapshot *snapshot);
 /* A copy of the name; NULL when it has been removed. */
