@@ -233,8 +233,10 @@ start_xfs () {
 . "$here/works.sh"
 
 round=0
-make_image plain
-cp plain image
+# Made in the same way: of two files in memory, one made by other writes can be 5 % faster.
+make_image first
+cp first plain
+cp first image
 start_forwarder
 start_fleecefs image mnt
 fleecefs_pid=$pid
@@ -242,7 +244,8 @@ have_xfs=no
 if command -v mkfs.xfs >/dev/null && start_xfs; then
 	have_xfs=yes
 fi
-[ "$have_qemu" = no ] || cp plain qemu-image
+[ "$have_qemu" = no ] || cp first qemu-image
+rm first
 
 for ((round = 1; round <= rounds; round++)); do
 	for work in "${works[@]}"; do

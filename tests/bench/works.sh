@@ -133,14 +133,15 @@ beside () { # TARGET FILE PID COPIED
 	local copier
 
 	fio_run 'write alone' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
-	while :; do
+	while [ ! -e beside-done ]; do
 		dd if="$4" iflag=nocache count=0 status=none
 		cat "$4" >/dev/null
 	done &
 	copier=$!
 	fio_run 'write beside cp' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
-	kill "$copier"
-	wait "$copier" 2>/dev/null
+	: >beside-done
+	wait "$copier" # its last copy too, lest the file is open when all is unmounted
+	rm beside-done
 	record 'write beside cp, of that alone' "$1" "$(tail -n 2 "$csv" | awk -F, '
 		{ rate[NR] = $(NF - 2) } END { printf "%.0f", 100 * rate[2] / rate[1] }')" %
 }
