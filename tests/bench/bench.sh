@@ -5,9 +5,9 @@
 # reflink copy, one after the other in each round, so that what else the machine does hits all
 # alike. What is measured and what it says: tests/bench/README.
 #
-#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--seconds N] [--output DIRECTORY]
+#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--seconds N] [--on DIR] [--output DIR]
 #
-# QEMU_STORAGE_DAEMON is another qemu-storage-daemon than that of the PATH.
+# --on: the data are there, and not in memory. QEMU_STORAGE_DAEMON is another qemu-storage-daemon than that of the PATH.
 #
 # Writes DIRECTORY/bench.csv as it goes, then bench.txt (also printed) and bench.svg.
 
@@ -28,6 +28,7 @@ rounds=5
 seconds=4
 size=$((1 << 30))
 only=
+on=
 output=$PWD
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -38,6 +39,7 @@ while [ $# -gt 0 ]; do
 	--only) only=${2?} && shift ;;
 	--rounds) rounds=${2?} && shift ;;
 	--seconds) seconds=${2?} && shift ;;
+	--on) on=${2?} && shift ;;
 	--output) output=${2?} && shift ;;
 	*) usage ;;
 	esac
@@ -49,7 +51,13 @@ forwarder=$top_builddir/tests/bench/forwarder
 
 need fio awk perl
 need_root
-in_memory
+where='in memory'
+if [ -z "$on" ]; then
+	in_memory
+else
+	export TMPDIR=$on
+	where="on $(findmnt -n -o FSTYPE -T "$on")" || exit
+fi
 setup
 export TIMEFORMAT=%R
 
@@ -260,7 +268,7 @@ wait "$forwarder_pid"
 {
 	echo "fleecefs $("$FLEECEFS" --version | cut -d' ' -f2-), $(uname -sr), $(nproc) CPUs:" \
 		"$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1);" \
-		"data in memory, $((size >> 20)) MiB, $rounds rounds of $seconds s"
+		"data $where, $((size >> 20)) MiB, $rounds rounds of $seconds s"
 	[ "$have_qemu" = no ] || "$qemu_storage_daemon" --version | head -n 1
 	echo
 	awk -f "$here/table.awk" "$csv"
