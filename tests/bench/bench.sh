@@ -5,7 +5,7 @@
 # reflink copy, one after the other in each round, so that what else the machine does hits all
 # alike. What is measured and what it says: tests/bench/README.
 #
-#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--seconds N] [--on DIR] [--output DIR]
+#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--ms N] [--on DIR] [--output DIR]
 #
 # --on: the data are there, and not in memory. QEMU_STORAGE_DAEMON is another qemu-storage-daemon than that of the PATH.
 #
@@ -25,7 +25,7 @@ usage () {
 }
 
 rounds=5
-seconds=4
+milliseconds=4000
 size=$((1 << 30))
 only=
 on=
@@ -34,11 +34,11 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--quick)
 		rounds=3
-		seconds=1
+		milliseconds=400
 		size=$((256 << 20)) ;;
 	--only) only=${2?} && shift ;;
 	--rounds) rounds=${2?} && shift ;;
-	--seconds) seconds=${2?} && shift ;;
+	--ms) milliseconds=${2?} && shift ;;
 	--on) on=${2?} && shift ;;
 	--output) output=${2?} && shift ;;
 	*) usage ;;
@@ -121,8 +121,8 @@ block_of () {
 	done
 }
 
-jobs_4k=(--bs=4k --runtime="$seconds" --time_based --size="$size")
-jobs_1m=(--bs=1m --runtime="$seconds" --time_based --numjobs=4 --size=$((size / 4))
+jobs_4k=(--bs=4k --runtime="${milliseconds}ms" --time_based --size="$size")
+jobs_1m=(--bs=1m --runtime="${milliseconds}ms" --time_based --numjobs=4 --size=$((size / 4))
 	--offset_increment=$((size / 4)))
 
 # The six rows that all have.
@@ -268,7 +268,7 @@ wait "$forwarder_pid"
 {
 	echo "fleecefs $("$FLEECEFS" --version | cut -d' ' -f2-), $(uname -sr), $(nproc) CPUs:" \
 		"$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1);" \
-		"data $where, $((size >> 20)) MiB, $rounds rounds of $seconds s"
+		"data $where, $((size >> 20)) MiB, $rounds rounds of $milliseconds ms"
 	[ "$have_qemu" = no ] || "$qemu_storage_daemon" --version | head -n 1
 	echo
 	awk -f "$here/table.awk" "$csv"
