@@ -84,6 +84,12 @@ enter (Lane *lane)
   return false;
 }
 
+bool
+lane_is_idle (Lane *lane)
+{
+  return atomic_load (&lane->state) == 0;
+}
+
 static void
 leave (Lane *lane)
 {

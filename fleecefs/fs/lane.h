@@ -29,6 +29,7 @@
 
 #include "fs/fuse-compat.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,9 @@ struct _LaneRequest
 Lane *lane_new (unsigned limit);
 /* Frees it; nobody is in it. NULL is allowed. */
 void lane_free (Lane *lane);
+
+/* Is nobody in it? For the moment. */
+bool lane_is_idle (Lane *lane);
 
 /* Answers the request, now or later. What it points to is copied if need be. Blocks for as long
  * as work() and answer() do, and for what is in the queue then. */

@@ -14,8 +14,9 @@ struct _PageCache
   const Tree *tree;
 
   Lock lock; /* for all that follows */
-  pthread_cond_t ended;
+  pthread_cond_t changed;
   unsigned n_threads;
+  unsigned n_begun; /* of them, ever */
 };
 
 typedef struct
@@ -32,7 +33,7 @@ page_cache_new (struct fuse_session *session, const Tree *tree)
   cache->session = session;
   cache->tree = tree;
   lock_init (&cache->lock);
-  pthread_cond_init (&cache->ended, NULL);
+  pthread_cond_init (&cache->changed, NULL);
   return cache;
 }
 
@@ -42,7 +43,7 @@ page_cache_free (PageCache *cache)
   if (cache == NULL)
     return;
   g_assert (cache->n_threads == 0);
-  pthread_cond_destroy (&cache->ended);
+  pthread_cond_destroy (&cache->changed);
   lock_clear (&cache->lock);
   g_free (cache);
 }
@@ -63,13 +64,14 @@ page_cache_drop (PageCache *cache, Snapshot *snapshot)
 
 /* Counts a thread more, unless there are enough. */
 static bool
-count_in (PageCache *cache)
+count_in (PageCache *cache, unsigned *out_n_begun)
 {
   bool in;
 
   lock_acquire (&cache->lock);
   in = cache->n_threads < THREADS_MAX;
   cache->n_threads += in;
+  *out_n_begun = cache->n_begun;
   lock_release (&cache->lock);
   return in;
 }
@@ -79,7 +81,25 @@ count_out (PageCache *cache)
 {
   lock_acquire (&cache->lock);
   cache->n_threads--;
-  pthread_cond_signal (&cache->ended);
+  pthread_cond_broadcast (&cache->changed);
+  lock_release (&cache->lock);
+}
+
+static void
+tell_begun (PageCache *cache)
+{
+  lock_acquire (&cache->lock);
+  cache->n_begun++;
+  pthread_cond_broadcast (&cache->changed);
+  lock_release (&cache->lock);
+}
+
+static void
+await_begun (PageCache *cache, unsigned n_before)
+{
+  lock_acquire (&cache->lock);
+  while (cache->n_begun == n_before)
+    lock_wait (&cache->lock, &cache->changed);
   lock_release (&cache->lock);
 }
 
@@ -98,6 +118,7 @@ run (void *data)
 {
   Job *job = data;
 
+  tell_begun (job->cache);
   page_cache_drop (job->cache, job->snapshot);
   end_job (job);
   return NULL;
@@ -106,18 +127,22 @@ run (void *data)
 void
 page_cache_drop_aside (PageCache *cache, Snapshot *snapshot)
 {
+  unsigned n_begun;
   GThread *thread;
   Job *job;
 
-  if (snapshot_is_in_use (snapshot) || !count_in (cache))
+  if (!count_in (cache, &n_begun))
     return;
   job = g_new (Job, 1);
   *job = (Job){ cache, snapshot_ref (snapshot) };
   thread = g_thread_try_new ("page-cache", run, job, NULL);
-  if (thread != NULL)
-    g_thread_unref (thread);
-  else
-    end_job (job);
+  if (thread == NULL)
+    {
+      end_job (job);
+      return;
+    }
+  g_thread_unref (thread);
+  await_begun (cache, n_begun);
 }
 
 void
@@ -125,6 +150,6 @@ page_cache_settle (PageCache *cache)
 {
   lock_acquire (&cache->lock);
   while (cache->n_threads > 0)
-    lock_wait (&cache->lock, &cache->ended);
+    lock_wait (&cache->lock, &cache->changed);
   lock_release (&cache->lock);
 }

@@ -22,8 +22,8 @@ void page_cache_free (PageCache *cache);
  * that are under way: not for the thread of a request. */
 void page_cache_drop (PageCache *cache, Snapshot *snapshot);
 
-/* The same by a thread of its own, a few at most; if none can be had nothing is done. Nor when a
- * file of the snapshot is open: that refers to the pages anyway, and a read that hangs would keep
+/* The same by a thread of its own, which has begun on return. There are a few at most; if none can
+ * be had nothing is done. Not to be called while a read of the files may hang: that would keep
  * umount(2) waiting for the thread. */
 void page_cache_drop_aside (PageCache *cache, Snapshot *snapshot);
 /* Waits for these threads. There is no request any more, nor the connection. */

@@ -141,14 +141,16 @@ handle_mkdir (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
   reply_entry (req, result, &entry);
 }
 
-/* Before the answer, after which the kernel would have to do it. */
+/* Before the answer, after which the kernel would have to do it. Not when a file of the snapshot is
+ * open and perhaps being read. */
 static void
 drop_pages (fuse_req_t req, fuse_ino_t parent, const char *name)
 {
   const Verbs *verbs = fuse_req_userdata (req);
   g_auto (TreeNode) node = { .kind = TREE_ROOT };
 
-  if (directory_lookup (verbs->tree, parent, name, &node) == 0 && node.kind == TREE_SNAPSHOT_DIR)
+  if (directory_lookup (verbs->tree, parent, name, &node) == 0 && node.kind == TREE_SNAPSHOT_DIR
+      && (!snapshot_is_in_use (node.snapshot) || lane_is_idle (verbs->frozen)))
     page_cache_drop_aside (verbs->page_cache, node.snapshot);
 }
 
