@@ -51,6 +51,7 @@ import ctypes, errno, mmap, os, signal, sys, time
 
 path, size = sys.argv[1], int(sys.argv[2])
 fd = os.open(path, os.O_RDONLY)
+direct_fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
 assert len(os.pread(fd, size, 0)) == size
 mapped = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 private = mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
@@ -80,6 +81,7 @@ for name, way in {
     "pread of a byte": lambda: os.pread(fd, 1, 0),
     "pread in the middle": lambda: os.pread(fd, 100, size // 2 + 7),
     "preadv": lambda: os.preadv(fd, [bytearray(size)], 0),
+    "a direct read": lambda: os.preadv(direct_fd, [aligned], 0),
     "splice": lambda: os.splice(fd, pipe_in, 4096, offset_src=0),
     "sendfile": lambda: os.sendfile(sink, fd, 0, 4096),
     "copy_file_range": lambda: os.copy_file_range(fd, sink, 4096, 0, 0),

@@ -56,8 +56,9 @@ snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info 
     }
   *handle = (Handle){ .snapshot = snapshot_ref (node->snapshot), .disk = node->disk };
   fi->fh = (uintptr_t) handle;
-  fi->keep_cache = 1;                /* when it breaks, session_drop_pages() */
-  if (fuse_reply_open (req, fi) < 0) /* then no release will come */
+  fi->direct_io = (fi->flags & O_DIRECT) != 0; /* the kernel's shorter way to the same */
+  fi->keep_cache = 1;                          /* when it breaks, session_drop_pages() */
+  if (fuse_reply_open (req, fi) < 0)           /* then no release will come */
     handle_free (handle);
 }
 

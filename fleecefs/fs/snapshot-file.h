@@ -9,7 +9,8 @@
 #include "fs/tree.h"
 
 /* Opens for reading; else EROFS. EIO when it is broken: so a backup leaves the file out, where
- * after a failed read some programs fill up with zeros. The page cache of earlier opens is kept. */
+ * after a failed read some programs fill up with zeros. The page cache of earlier opens is kept; an
+ * open with O_DIRECT goes by it. */
 void snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info *fi);
 
 /* Bytes of the instant, short only at the end of the file; -EIO when the snapshot is
