@@ -44,7 +44,7 @@
 #define READS_PER_OPEN 16
 
 /* What the manual says under LIMITS, for one disk of 32 MiB and writes that fit into a queue. */
-#define THREADS_BESIDES 3
+#define THREADS_BESIDES 7
 #define DESCRIPTORS_BESIDES (1 + 32)
 #define LAYERS_MAX (2 * (N_SNAPSHOTS + 1) + 16)
 #define KIB_PER_THREAD (3 * 1024)
