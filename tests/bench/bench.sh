@@ -245,6 +245,7 @@ round=0
 make_image first
 cp first plain
 cp first image
+cp first source # a file of its own: direct I/O takes a file's pages from the others
 start_forwarder
 start_fleecefs image mnt
 fleecefs_pid=$pid

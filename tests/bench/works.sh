@@ -8,7 +8,7 @@ works=(live saved first_4k first_1m chain_100 copy copy_half copy_oldest random_
 	write_beside_copy mkdir worst_write rmdir mount space power)
 
 work_live () {
-	steady live source plain $$
+	steady live source source $$
 	steady live forwarder fwd/direct "$forwarder_pid"
 	steady live fleecefs mnt/.live/image "$fleecefs_pid"
 }
