@@ -79,6 +79,16 @@ assert json.load(open("output"))[0]["mountpoint"].endswith("/control ? \x7f \uff
 	fail "$(cat -A output)"
 umount "$control"
 
+# A daemon that hangs does not keep the other from being shown.
+stopped=$(daemon_pid one)
+kill -STOP "$stopped"
+timeout "$PATIENCE" "$FLEECECTL" list >output 2>errors && fail 'list with a daemon that hangs has status 0'
+grep -qx "fleecectl: '$tmp/one/.fleecefs/status.json' does not answer for 10 s: its daemon .*" errors ||
+	fail "a daemon that hangs: $(cat errors)"
+grep -q '^second' output || fail "a daemon that hangs: $(cat output)"
+kill -CONT "$stopped"
+"$FLEECECTL" list one | grep -q '^first' || fail 'list after that'
+
 # Both are watched: the end of one is not passed over.
 mkfifo pipe
 "$FLEECECTL" status -w1 >pipe 2>errors &

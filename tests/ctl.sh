@@ -121,7 +121,7 @@ ctl_json list
 # (Under strace LeakSanitizer cannot work.)
 if strace -o /dev/null true 2>/dev/null; then
 	mkdir "mnt/x$long"
-	strace -E ASAN_OPTIONS=detect_leaks=0 -o calls -P "$tmp/mnt/.fleecefs/status.json" -e inject=fstat,newfstatat,statx:delay_enter=3s \
+	strace -f -E ASAN_OPTIONS=detect_leaks=0 -o calls -P "$tmp/mnt/.fleecefs/status.json" -e inject=fstat,newfstatat,statx:delay_enter=3s \
 		"$FLEECECTL" list mnt >output 2>errors &
 	reader=$!
 	await grep -qs 'status\.json.*= [0-9]' calls || fail "no open: $(cat calls)"

@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "base/mount-table.h"
+#include "ctl/answer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,22 +68,30 @@ find_mount (const GPtrArray *table, const char *path)
   return best;
 }
 
+static GString *
+resolve (const char *path, GError **error)
+{
+  char *real = realpath (path, NULL);
+  GString *text = real != NULL ? g_string_new (real) : NULL;
+
+  if (real == NULL)
+    fail_errno (error, errno, "cannot look at '%s'", path);
+  free (real);
+  return text;
+}
+
 char *
 mounts_of (const char *path, GError **error)
 {
+  g_autoptr (GString) real = answer_get (resolve, path, error);
   g_autoptr (GPtrArray) table = NULL;
   const MountEntry *mount = NULL, *whole = NULL;
-  char *real = realpath (path, NULL);
 
   if (real == NULL)
-    {
-      fail_errno (error, errno, "cannot look at '%s'", path);
-      return NULL;
-    }
+    return NULL;
   table = mount_table_read (error);
   if (table != NULL)
-    mount = find_mount (table, real);
-  free (real);
+    mount = find_mount (table, real->str);
   if (table != NULL && mount == NULL)
     fail (error, ENOENT, "'%s' is in no mount", path);
   if (mount == NULL)

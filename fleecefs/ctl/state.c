@@ -2,6 +2,7 @@
 #include "ctl/state.h"
 
 #include "base/fail.h"
+#include "ctl/answer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,7 +66,7 @@ state_read (const char *mountpoint, const char *path, GError **error)
   g_autoptr (GError) why = NULL;
 
   state->mountpoint = g_strdup (mountpoint);
-  text = read_text (file, &why);
+  text = answer_get (read_text, file, &why);
   if (text == NULL)
     {
       if (fail_code (why) == ENOENT || fail_code (why) == ENOTDIR)
