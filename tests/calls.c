@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
@@ -291,6 +292,15 @@ ssize_t REAL (pread) (int, void *, size_t, off_t);
 ssize_t WRAP (pread) (int, void *, size_t, off_t);
 ssize_t REAL (pwrite) (int, const void *, size_t, off_t);
 ssize_t WRAP (pwrite) (int, const void *, size_t, off_t);
+#ifdef __USE_FILE_OFFSET64
+#define PWRITEV2_WRAP __wrap_pwritev64v2
+#define PWRITEV2_REAL __real_pwritev64v2
+#else
+#define PWRITEV2_WRAP __wrap_pwritev2
+#define PWRITEV2_REAL __real_pwritev2
+#endif
+ssize_t PWRITEV2_REAL (int, const struct iovec *, int, off_t, int);
+ssize_t PWRITEV2_WRAP (int, const struct iovec *, int, off_t, int);
 off_t REAL (lseek) (int, off_t, int);
 off_t WRAP (lseek) (int, off_t, int);
 #ifdef FSTAT_IS_INLINE
@@ -353,6 +363,37 @@ WRAP (pwrite) (int fd, const void *buffer, size_t length, off_t offset)
 
   return end (&passage, fate,
               is_refused (fate) ? -1 : REAL (pwrite) (fd, buffer, cut (fate, length), offset));
+}
+
+/* Its parts are one for the hook. */
+ssize_t
+PWRITEV2_WRAP (int fd, const struct iovec *parts, int n, off_t offset, int flags)
+{
+  size_t length = 0;
+  uint8_t *bytes;
+  ssize_t result;
+
+  for (int i = 0; i < n; i++)
+    length += parts[i].iov_len;
+  bytes = malloc (length + 1);
+  if (bytes == NULL)
+    abort ();
+  length = 0;
+  for (int i = 0; i < n; length += parts[i++].iov_len)
+    memcpy (bytes + length, parts[i].iov_base, parts[i].iov_len);
+
+  PASSAGE (CALL_WRITE, fd, .offset = (uint64_t) offset, .length = length, .bytes = bytes,
+           .flags = flags);
+  if (is_refused (fate))
+    result = end (&passage, fate, -1);
+  else
+    {
+      struct iovec part = { bytes, cut (fate, length) };
+
+      result = end (&passage, fate, PWRITEV2_REAL (fd, &part, 1, offset, flags));
+    }
+  free (bytes);
+  return result;
 }
 
 off_t

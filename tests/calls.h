@@ -30,7 +30,7 @@ typedef enum
   CALL_STAT,     /* fstat */
   CALL_OPEN,     /* open, openat of what is there; also directories */
   CALL_CLOSE,    /* close; when it fails, the descriptor is closed all the same */
-  CALL_WRITE,    /* pwrite */
+  CALL_WRITE,    /* pwrite, pwritev2 */
   CALL_COPY,     /* copy_file_range, FICLONERANGE */
   CALL_ALLOCATE, /* fallocate */
   CALL_TRUNCATE, /* ftruncate */
@@ -79,7 +79,8 @@ typedef struct
   const void *bytes; /* of write, and of xattr: the value, NULL: it is removed */
   int in_fd;         /* of copy: the other file */
   uint64_t in_offset;
-  int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 1 for fdatasync */
+  int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 1 for fdatasync; of
+              * write: RWF_DSYNC, and 0 for pwrite */
 } Call;
 
 typedef enum

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <linux/falloc.h>
@@ -306,6 +307,8 @@ end_change (PowerLog *log, const Call *call, ssize_t result)
   if (change->bytes != NULL && result > 0 && (uint64_t) result < change->length)
     change->length = (uint64_t) result;
   change->ended = log->now;
+  if (call->kind == CALL_WRITE && (call->flags & RWF_DSYNC) != 0)
+    change->certain = log->now;
   if (fstat (call->fd, &st) == 0)
     change->mtime = mtime_of (&st);
 }
@@ -508,7 +511,9 @@ power_log_join (PowerLog *log)
 {
   bool began = log->interjection.has_thread;
 
+  lock_acquire (&log->lock);
   log->interjection.armed = false;
+  lock_release (&log->lock);
   if (began)
     pthread_join (log->interjection.thread, NULL);
   log->interjection.has_thread = false;
@@ -563,7 +568,7 @@ after (const Call *call, ssize_t result, G_GNUC_UNUSED int errnum, void *data)
   PowerLog *log = data;
 
   lock_acquire (&log->lock);
-  if (call->kind == CALL_SYNC)
+  if (call->kind == CALL_SYNC || (call->kind == CALL_WRITE && call->flags != 0))
     g_array_append_val (log->moments, log->now);
   log->now++;
   if ((CALLS_DATA_CHANGES & 1U << call->kind) != 0)

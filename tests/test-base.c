@@ -107,6 +107,32 @@ START_TEST (test_io_errors)
 }
 END_TEST
 
+#define N_PARTS 300
+
+/* More parts than go into one call, some of them empty; written through, or not. */
+START_TEST (test_write_parts)
+{
+  const char *path = test_path ("f");
+  struct iovec parts[N_PARTS];
+  uint8_t buffer[N_PARTS * 7], back[N_PARTS * 7];
+  size_t length = 0;
+  int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+  test_fill (buffer, sizeof buffer, 2, 0);
+  for (unsigned i = 0; i < N_PARTS; i++)
+    {
+      parts[i] = (struct iovec){ buffer + length, i % 8 };
+      length += i % 8;
+    }
+  ck_assert_int_eq (io_write_parts (fd, parts, N_PARTS, 100, _i == 1), 0);
+  ck_assert_int_eq (io_read (fd, back, sizeof back, 100), (ssize_t) length);
+  test_assert_bytes ("what was written", back, buffer, length);
+  ck_assert_int_eq (io_write_parts (fd, parts, 0, 0, _i == 1), 0);
+  close (fd);
+  ck_assert_int_eq (io_write_parts (-1, parts, N_PARTS, 0, _i == 1), -EBADF);
+}
+END_TEST
+
 #define LIMIT 4096
 
 static const struct
@@ -768,6 +794,7 @@ base_suite (void)
   tcase_add_loop_test (io, test_read, 0, G_N_ELEMENTS (reads));
   tcase_add_loop_test (io, test_io_errors, 0, G_N_ELEMENTS (bad_fds));
   tcase_add_loop_test (io, test_partial_write, 0, G_N_ELEMENTS (limited_writes));
+  tcase_add_loop_test (io, test_write_parts, 0, 2);
   tcase_add_loop_test (units, test_parse_size, 0, G_N_ELEMENTS (sizes));
   tcase_add_loop_test (units, test_divisions, 0, G_N_ELEMENTS (divisions));
   tcase_add_loop_test (names_case, test_name, 0, G_N_ELEMENTS (names));

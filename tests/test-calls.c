@@ -216,6 +216,29 @@ START_TEST (test_cuts)
 }
 END_TEST
 
+/* Parts that a short write ends within, or between; the first one only, or each. */
+START_TEST (test_short_parts)
+{
+  char bytes[100], back[100];
+  int fd = open_file ("x");
+
+  calls_watch (CALL_STORE, test_path ("x"));
+  for (unsigned n = 1; n < sizeof bytes; n++)
+    {
+      struct iovec parts[] = { { bytes, 10 }, { bytes + 10, sizeof bytes - 10 } };
+
+      memset (bytes, (int) n, 10);
+      memset (bytes + 10, (int) n + 100, sizeof bytes - 10);
+      arm (CALL_WRITE, n % 2, (CallFate){ CALL_SHORT, 0, n });
+      ck_assert_int_eq (io_write_parts (fd, parts, 2, 5, n % 3 == 0), 0);
+      calls_hook (0, 0, NULL, NULL, NULL);
+      ck_assert_int_eq (io_read_full (fd, back, sizeof back, 5), 0);
+      ck_assert_mem_eq (back, bytes, sizeof back);
+    }
+  close (fd);
+}
+END_TEST
+
 START_TEST (test_kills)
 {
   pid_t child = fork ();
@@ -300,6 +323,7 @@ suite (void)
   tcase_add_test (tcase, test_sees_the_source);
   tcase_add_test (tcase, test_fails);
   tcase_add_test (tcase, test_cuts);
+  tcase_add_test (tcase, test_short_parts);
   tcase_add_test (tcase, test_kills);
   tcase_add_test (tcase, test_hangs);
   tcase_add_test (tcase, test_tells_places_apart);

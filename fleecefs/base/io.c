@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#define IO_PARTS_MAX 128 /* in one call */
+
 ssize_t
 io_read (int fd, void *buffer, size_t length, uint64_t offset)
 {
@@ -71,6 +73,56 @@ io_write_full (int fd, const void *buffer, size_t length, uint64_t offset)
 
   write_some (fd, buffer, length, offset, &errnum);
   return -errnum;
+}
+
+/* The parts behind the first `done` bytes of them. */
+static int
+parts_left (const struct iovec *parts, int n, size_t done, struct iovec *out)
+{
+  int n_left = 0;
+
+  for (int i = 0; i < n; i++)
+    {
+      size_t skip = done < parts[i].iov_len ? done : parts[i].iov_len;
+
+      done -= skip;
+      if (skip < parts[i].iov_len && n_left < IO_PARTS_MAX)
+        out[n_left++]
+            = (struct iovec){ (char *) parts[i].iov_base + skip, parts[i].iov_len - skip };
+    }
+  return n_left;
+}
+
+/* For a file system that cannot sync a write by itself: all of the file. */
+static int
+write_through (int fd, const struct iovec *parts, int n, uint64_t offset)
+{
+  int r = io_write_parts (fd, parts, n, offset, false);
+
+  return r == 0 ? io_sync (fd, true) : r;
+}
+
+int
+io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool through)
+{
+  struct iovec left[IO_PARTS_MAX];
+  size_t done = 0;
+  int n_left;
+
+  while ((n_left = parts_left (parts, n, done, left)) > 0)
+    {
+      ssize_t r = pwritev2 (fd, left, n_left, (off_t) (offset + done), through ? RWF_DSYNC : 0);
+
+      if (r > 0)
+        done += (size_t) r;
+      else if (r == 0)
+        return -EIO;
+      else if (through && (errno == EOPNOTSUPP || errno == ENOSYS))
+        return write_through (fd, parts, n, offset);
+      else if (errno != EINTR)
+        return -errno;
+    }
+  return 0;
 }
 
 int

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* Reads up to length bytes. Returns the number read, less than length only at
  * the end of the file, or -errno. */
@@ -22,6 +23,11 @@ ssize_t io_write (int fd, const void *buffer, size_t length, uint64_t offset);
 
 /* Writes exactly length bytes. Returns 0 or -errno. */
 int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);
+
+/* Writes all bytes of the n parts, one after another; through: and returns when these are on disk,
+ * with what is needed to find them, while other changes of the file need not be. Returns 0 or
+ * -errno. */
+int io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool through);
 
 /* fdatasync, or fsync of a file or directory. Returns 0 or -errno. */
 int io_sync (int fd, bool data_only);
