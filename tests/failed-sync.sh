@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # A sync of the store that fails, with durability=power. Linux then keeps in memory what did not get
-# to disk, as if it had; so the next start must look at what the disk has.
+# to disk, as if it had; so the next start must look at what the disk has, and until then nobody must
+# read what may be in the overlay's log only.
 
 set -u
 
@@ -38,16 +39,27 @@ mkdir mnt/a
 patch mnt/.live/img 0 4096 direct
 sync -f small
 dd if=/dev/zero of=disk/full bs=4k status=none 2>/dev/null
-if noise 4096 | dd of=mnt/.live/img bs=4096 seek=10 iflag=fullblock oflag=direct conv=notrunc \
+patch mnt/.live/img 20480 4096 direct # is in the log, and its place is a bad block
+if noise 131072 | dd of=mnt/.live/img bs=131072 seek=10 iflag=fullblock oflag=direct conv=notrunc \
 	status=none 2>output; then
 	fail 'a copy is durable on a disk that takes nothing'
+fi
+if cmp mnt/a/img old 2>output; then
+	fail 'an overlay is read that may lack bytes'
+fi
+grep -q 'Input/output error' output || fail "a snapshot has other bytes: $(cat output)"
+if noise 4096 | dd of=mnt/.live/img bs=4096 seek=20 iflag=fullblock oflag=direct conv=notrunc \
+	status=none 2>output; then
+	fail 'a copy is durable after a sync that failed'
 fi
 kill -9 "$(daemon_pid mnt)" || fail 'no daemon to kill'
 unmount mnt
 rm disk/full
 
 start
-patch mnt/.live/img 40960 4096 direct
+frozen mnt/a/img old
+patch mnt/.live/img 1310720 131072 direct
+patch mnt/.live/img 81920 4096 direct
 kill -9 "$(daemon_pid mnt)" || fail 'no daemon to kill'
 unmount mnt
 umount small || fail 'the store is busy' # and what is in memory only is gone

@@ -4,6 +4,7 @@
 #include "base/pause.h"
 #include "base/units.h"
 #include "calls.h"
+#include "overlay/qcow2-log.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
 
@@ -151,15 +152,18 @@ can_have_note (void)
   return false;
 }
 
-/* What hangs: writing old blocks; with durability=power also syncing them. */
+/* What hangs: writing old blocks; with durability=power also syncing them, where they do not go by
+ * the log. */
 static const struct
 {
   bool durable;
+  uint64_t log_size;
   unsigned kinds;
 } hanging[] = {
-  { false, CALLS_DATA_CHANGES },
-  { true, CALLS_DATA_CHANGES },
-  { true, 1U << CALL_SYNC },
+  { false, 0, CALLS_DATA_CHANGES },
+  { true, QCOW2_LOG_SIZE, CALLS_DATA_CHANGES },
+  { true, 0, CALLS_DATA_CHANGES },
+  { true, 0, 1U << CALL_SYNC },
 };
 
 START_TEST (test_break)
@@ -169,6 +173,7 @@ START_TEST (test_break)
   if (!can_have_note ())
     return;
   config.durable = hanging[_i].durable;
+  qcow2_log_size = hanging[_i].log_size;
   open_set ();
   freeze ("a", a);
   must_write (0, 2);
@@ -208,6 +213,7 @@ START_TEST (test_refuse)
 
   config.on_cbw_error = DISK_CBW_BREAK_GUEST_WRITE;
   config.durable = hanging[_i].durable;
+  qcow2_log_size = hanging[_i].log_size;
   open_set ();
   freeze ("a", a);
   hang_store (hanging[_i].kinds);

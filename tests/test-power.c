@@ -8,7 +8,7 @@
  * POWER_DEEP=N looks closer at one in N states. */
 #include "base/pause.h"
 #include "base/units.h"
-#include "overlay/qcow2-journal.h"
+#include "overlay/qcow2-log.h"
 #include "power-bed.h"
 #include "test-util.h"
 
@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define N_WRITERS 4
+#define LOG_SIZE (16 * KIB) /* three copies of one granule */
 
 static Bed *bed;
 
@@ -351,6 +352,19 @@ START_TEST (writers)
 }
 END_TEST
 
+/* What a copy's bytes come to disk by: the second write to the log, or a sync. */
+static CallKind
+kind_of_sync (void)
+{
+  return qcow2_log_size > 0 ? CALL_WRITE : CALL_SYNC;
+}
+
+static unsigned
+nth_sync (void)
+{
+  return qcow2_log_size > 0 ? 2 : 1;
+}
+
 static void
 write_second_cluster (G_GNUC_UNUSED void *data)
 {
@@ -364,7 +378,8 @@ START_TEST (shared_sync)
   bed_open (bed, true);
   bed_mkdir (bed, "a");
   bed_write (bed, 0, 0, 512); /* the table is there */
-  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, write_second_cluster, NULL);
+  power_log_interject (bed->log, CALL_STORE, kind_of_sync (), nth_sync (), write_second_cluster,
+                       NULL);
   bed_write (bed, 0, 8 * KIB, 4 * KIB);
   ck_assert (power_log_join (bed->log));
   crash ("shared sync", &thorough);
@@ -384,7 +399,7 @@ START_TEST (second_writer)
   bed_open (bed, true);
   bed_mkdir (bed, "a");
   bed_write (bed, 0, 0, 512);
-  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, overwrite, NULL);
+  power_log_interject (bed->log, CALL_STORE, kind_of_sync (), nth_sync (), overwrite, NULL);
   bed_write (bed, 0, 10 * KIB, 512);
   ck_assert (power_log_join (bed->log));
   crash ("second writer", &thorough);
@@ -541,6 +556,82 @@ START_TEST (lost_entry)
 }
 END_TEST
 
+/* The same with a log, which has the bytes as well: these are lost, or the entry is, or both. */
+START_TEST (lost_place)
+{
+  static const uint8_t none[4 * KIB];
+  const char *path = test_path ("live/store/snapshots/000001/disk0.img.qcow2");
+
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_kill (bed);
+  if (_i / 2 != 0)
+    test_poke (path, 5 * 128 * KIB, none, 16); /* the log stands before the table */
+  if (_i / 2 != 1)
+    test_poke (path, 6 * 128 * KIB, none, sizeof none);
+  bed_open (bed, _i % 2 == 1);
+  crash ("lost place", &all_of_one_copy);
+}
+END_TEST
+
+/* A log that is full three times over, by writes that do not end before it is. */
+START_TEST (full_log)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  for (unsigned i = 0; i < 8; i++)
+    bed_write (bed, 0, (i * 5 + 1) * 4 * KIB, 4 * KIB);
+  crash ("full log", &thorough);
+}
+END_TEST
+
+/* The table is there, and a new cluster is where the file did not reach before. */
+START_TEST (new_room)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_close (bed);
+  bed_open (bed, true);
+  bed_write (bed, 0, 128 * KIB, 4 * KIB);
+  crash ("new room", &all_of_one_copy);
+}
+END_TEST
+
+/* The end of the file cannot be moved ahead of the writes. */
+START_TEST (no_room)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  power_log_fail (bed->log, CALL_STORE, CALL_TRUNCATE, EFBIG);
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_write (bed, 0, 128 * KIB, 4 * KIB);
+  crash ("no room", &all_of_one_copy);
+}
+END_TEST
+
+/* A merge overwrites what went to the log of the level that stays. */
+START_TEST (log_merge)
+{
+  bed = bed_new (&small);
+  bed_open (bed, true);
+  bed_mkdir (bed, "a");
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_mkdir (bed, "b");
+  bed_write (bed, 0, 32 * KIB, 96 * KIB);
+  bed_write (bed, 0, 0, 4 * KIB);
+  bed_mkdir (bed, "c");
+  bed_rmdir (bed, "b");
+  power_log_wait_removed (bed->log, 1);
+  crash ("log merge", &thorough);
+}
+END_TEST
+
 /* Headers that are written anew in an overlay that is clean. */
 START_TEST (relink)
 {
@@ -646,14 +737,41 @@ START_TEST (shape)
 END_TEST
 
 static void
-add (Suite *suite, const char *name, const TTest *test, int n)
+set_up_log (void)
+{
+  qcow2_log_size = LOG_SIZE;
+  test_set_up ();
+}
+
+static void
+set_up_journal (void)
+{
+  qcow2_log_size = 0;
+  test_set_up ();
+}
+
+static void
+add_with (Suite *suite, const char *name, const TTest *test, int n, SFun set_up)
 {
   TCase *tcase = tcase_create (name);
 
-  tcase_add_checked_fixture (tcase, test_set_up, test_tear_down);
+  tcase_add_checked_fixture (tcase, set_up, test_tear_down);
   tcase_set_timeout (tcase, g_getenv ("POWER_STATES") != NULL ? 36000 : 120);
   tcase_add_loop_test (tcase, test, 0, n);
   suite_add_tcase (suite, tcase);
+}
+
+static void
+add (Suite *suite, const char *name, const TTest *test, int n)
+{
+  add_with (suite, name, test, n, set_up_log);
+}
+
+/* All copies go by the journal. */
+static void
+add_journal (Suite *suite, const char *name, const TTest *test, int n)
+{
+  add_with (suite, name, test, n, set_up_journal);
 }
 
 static Suite *
@@ -670,7 +788,7 @@ suite (void)
   add (suite, "merge-up", merge_up, 1);
   add (suite, "overwriting-merge", overwriting_merge, 1);
   add (suite, "written-merge", written_merge, 2);
-  add (suite, "full-journal", full_journal, 1);
+  add_journal (suite, "full-journal", full_journal, 1);
   add (suite, "sizes", sizes, 1);
   add (suite, "writers", writers, 1);
   add (suite, "shared-sync", shared_sync, 1);
@@ -680,8 +798,21 @@ suite (void)
   add (suite, "break-mark", break_mark, 1);
   add (suite, "full-store", full_store, 1);
   add (suite, "remounts", remounts, 1);
-  add (suite, "killed-copy", killed_copy, 3);
-  add (suite, "lost-entry", lost_entry, 2);
+  add_journal (suite, "killed-copy", killed_copy, 3);
+  add_journal (suite, "lost-entry", lost_entry, 2);
+  add (suite, "lost-place", lost_place, 6);
+  add (suite, "full-log", full_log, 1);
+  add (suite, "new-room", new_room, 1);
+  add (suite, "no-room", no_room, 1);
+  add (suite, "log-merge", log_merge, 1);
+  add_journal (suite, "journal-first-writes", first_writes, 1);
+  add_journal (suite, "journal-holes", holes, 1);
+  add_journal (suite, "journal-overwriting-merge", overwriting_merge, 1);
+  add_journal (suite, "journal-written-merge", written_merge, 2);
+  add_journal (suite, "journal-writers", writers, 1);
+  add_journal (suite, "journal-shared-sync", shared_sync, 1);
+  add_journal (suite, "journal-second-writer", second_writer, 1);
+  add_journal (suite, "journal-remounts", remounts, 1);
   add (suite, "relink", relink, 1);
   add (suite, "reserved", reserved, 1);
   add (suite, "process", process, 1);

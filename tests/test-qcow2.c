@@ -54,7 +54,7 @@ static const struct
   { "backing format", 120, 8, { 'r', 'a', 'w' } },
   { "feature names: type", 128, 4, { 0x68, 0x03, 0xf8, 0x57 } },
   { "feature names: length", 132, 4, { 0, 0, 0, 48 } },
-  { "feature: incompatible, bit 63", 136, 8, { 0, 63, 'f', 'l', 'e', 'e', 'c', 'e' } },
+  { "feature: incompatible, bit 62", 136, 8, { 0, 62, 'f', 'l', 'e', 'e', 'c', 'e' } },
   { "feature name", 144, 8, { 'f', 's', '\'', 's', ' ', 'j', 'o', 'u' } },
   { "feature name", 152, 8, { 'r', 'n', 'a', 'l', ':', ' ', 'm', 'o' } },
   { "feature name", 160, 8, { 'u', 'n', 't', ' ', 'i', 't', ' ', 'w' } },
@@ -120,7 +120,7 @@ START_TEST (test_header_round_trip)
       qcow2_header_encode (&header, area);
       ck_assert_msg (qcow2_header_decode (area, "o", &out, &error), "%s",
                      error != NULL ? error->message : "");
-      ck_assert_uint_eq (area[72], bits & 4 ? 0x80 : 0); /* ours: QEMU does not know it */
+      ck_assert_uint_eq (area[72], bits & 4 ? 0x40 : 0); /* ours: QEMU does not know it */
       ck_assert_uint_eq (area[79],
                          0x10 | (bits & 3)); /* extended L2; corrupt, bit 1; dirty, bit 0 */
       ck_assert_uint_eq (out.dirty, bits & 1);
@@ -189,8 +189,9 @@ static const struct
   { "external data file", 72, 8, 0x15 },
   { "compression type bit", 72, 8, 0x19 },
   { "unknown incompatible bit", 72, 8, 0x31 },
-  { "unknown high incompatible bit", 72, 8, COPIED >> 1 | 0x11 },
-  { "a journal of a clean image", 72, 8, COPIED | 0x10 },
+  { "unknown high incompatible bit", 72, 8, COPIED >> 2 | 0x11 },
+  { "a journal of a clean image", 72, 8, COPIED >> 1 | 0x10 },
+  { "an old journal of a clean image", 72, 8, COPIED | 0x10 },
   { "no lazy refcounts", 80, 8, 0 },
   { "unknown compatible bit", 80, 8, 3 },
   { "bitmaps", 88, 8, 1 },
@@ -209,6 +210,20 @@ static const struct
   { "backing format much too long", 116, 4, UINT32_MAX },
   { "another extension after it", 128, 4, 0x6803f856 },
 };
+
+/* The bit of a journal that has no log, which is not written any more. */
+START_TEST (test_header_old_journal)
+{
+  g_autoptr (GError) error = NULL;
+  Qcow2Header header = make_header (GIB, 4096), out;
+  uint8_t area[QCOW2_HEADER_AREA];
+
+  qcow2_header_encode (&header, area);
+  be_store64 (area + 72, COPIED | 0x11);
+  ck_assert (qcow2_header_decode (area, "o.qcow2", &out, &error));
+  ck_assert (out.dirty && out.journaled);
+}
+END_TEST
 
 START_TEST (test_header_mutation)
 {
@@ -1041,6 +1056,7 @@ qcow2_suite (void)
   tcase_add_test (header, test_header_backing_too_long);
   tcase_add_test (header, test_header_backing_torn);
   tcase_add_test (header, test_header_bits);
+  tcase_add_test (header, test_header_old_journal);
   tcase_add_loop_test (header, test_header_mutation, 0, G_N_ELEMENTS (header_mutations));
   tcase_add_loop_test (geometry, test_geometry, 0,
                        (int) (G_N_ELEMENTS (granules) * G_N_ELEMENTS (sizes)));

@@ -22,6 +22,7 @@
  *     job (deadline.c)      the end of one job                no
  *     journal               the records of an overlay's       a sync when it is full; only
  *       (qcow2-journal.h)     journal that are taken          durable copies need it
+ *     log (qcow2-log.h)     who waits for an overlay's log    no; dropped for writes and syncs
  *     group (group-sync.h)  who syncs an overlay for whom     no; dropped for the sync
  *     cache (page-cache.c)  how many threads drop pages       never
  *     log (log-queue.c)     messages on their way to the log  never: all others may be held

@@ -3,7 +3,8 @@
  *
  * Holes are found first where a run is long enough to be worth a system call.
  * The rest goes through the thread's buffer, where zero granules are found (bounce),
- * or stays in the kernel (offload).
+ * or stays in the kernel (offload). A few granules can be held in the buffer until somebody has
+ * brought them to disk elsewhere.
  */
 #include "base/io.h"
 #include "base/pause.h"
@@ -41,6 +42,7 @@ typedef struct
   uint64_t size;   /* of the snapshot, bytes */
   uint64_t region; /* the first granule is region * granules_per_region */
   GranuleSet *zero;
+  CopyHeld *held; /* NULL: write them */
   LayerFault fault;
 } Copy;
 
@@ -61,7 +63,36 @@ reserve (Copy *copy, uint64_t granule, unsigned n)
   lock_release (&copy->stripe->meta);
 }
 
-/* Writes the granules of the buffer that are not zero, and notes the others. */
+/* The run stays in the buffer, where it moves up to those that are held already. */
+static int
+hold_run (Copy *copy, unsigned first, unsigned n, const uint8_t *bytes)
+{
+  uint64_t length = n * copy->disk->geometry.granule;
+  int r = space_take (overlay_space (copy->to), length);
+
+  if (r < 0)
+    return r;
+  reserve (copy, first_granule (copy) + first, n);
+  memmove ((uint8_t *) copy->held->bytes + copy->held->length, bytes, length);
+  copy->held->length += length;
+  return 0;
+}
+
+static int
+write_run (Copy *copy, unsigned first, unsigned n, const uint8_t *bytes)
+{
+  uint64_t length = n * copy->disk->geometry.granule;
+  int r = space_take (overlay_space (copy->to), length);
+
+  if (r < 0)
+    return r;
+  reserve (copy, first_granule (copy) + first, n);
+  r = overlay_write (copy->to, first_granule (copy) + first, n, bytes);
+  space_done (overlay_space (copy->to), length);
+  return r;
+}
+
+/* Writes or holds the granules of the buffer that are not zero, and notes the others. */
 static int
 write_data (Copy *copy, unsigned first, unsigned n, const uint8_t *buffer)
 {
@@ -78,15 +109,10 @@ write_data (Copy *copy, unsigned first, unsigned n, const uint8_t *buffer)
   for (unsigned run = first, length; (length = granule_set_next_run (&data, &run)) > 0;
        run += length)
     {
-      int r = space_take (overlay_space (copy->to), length * granule);
+      const uint8_t *bytes = buffer + (run - first) * granule;
+      int r = copy->held != NULL ? hold_run (copy, run, length, bytes)
+                                 : write_run (copy, run, length, bytes);
 
-      if (r == 0)
-        {
-          reserve (copy, first_granule (copy) + run, length);
-          r = overlay_write (copy->to, first_granule (copy) + run, length,
-                             buffer + (run - first) * granule);
-          space_done (overlay_space (copy->to), length * granule);
-        }
       if (r < 0)
         {
           copy->fault = LAYER_WRITE_FAILED;
@@ -109,6 +135,11 @@ bounce (Copy *copy, unsigned first, unsigned n)
   copy->fault = LAYER_READ_FAILED;
   if (buffer == NULL)
     return -ENOMEM;
+  if (copy->held != NULL)
+    {
+      copy->held->bytes = buffer;
+      buffer += copy->held->length;
+    }
   got = source_read (copy->disk->source, buffer, needed, offset);
   if (got < 0)
     return (int) got;
@@ -284,11 +315,16 @@ copy_run (Copy *copy, unsigned first, unsigned n)
 
 int
 copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t region,
-               const GranuleSet *granules, GranuleSet *out_zero, LayerFault *out_fault)
+               const GranuleSet *granules, GranuleSet *out_zero, CopyHeld *out_held,
+               LayerFault *out_fault)
 {
-  Copy copy = {
-    .disk = disk, .stripe = stripe, .to = to, .size = size, .region = region, .zero = out_zero
-  };
+  Copy copy = { .disk = disk,
+                .stripe = stripe,
+                .to = to,
+                .size = size,
+                .region = region,
+                .zero = out_zero,
+                .held = out_held };
   int r = space_take (overlay_space (to), TABLE_BLOCK);
 
   *out_zero = (GranuleSet){ 0 };
@@ -301,6 +337,42 @@ copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t 
   space_done (overlay_space (to), TABLE_BLOCK);
   *out_fault = copy.fault;
   return r;
+}
+
+bool
+copy_may_hold (const Disk *disk, const Overlay *to, const GranuleSet *granules)
+{
+  unsigned n_words = 0;
+
+  if (!overlay_has_log (to, 1)
+      || atomic_load_explicit (&disk->copy, memory_order_relaxed) == DISK_COPY_OFFLOAD)
+    return false;
+  for (unsigned i = 0; i < GRANULE_SET_WORDS; i++)
+    n_words += granules->words[i] != 0;
+  return n_words == 1 && overlay_has_log (to, granule_set_count (granules));
+}
+
+int
+copy_place_held (Disk *disk, Overlay *to, uint64_t region, const GranuleSet *data,
+                 const CopyHeld *held)
+{
+  uint64_t first_of_region = region * disk->geometry.granules_per_region;
+  const uint8_t *bytes = held->bytes;
+  int r = 0;
+
+  for (unsigned first = 0, n; r == 0 && (n = granule_set_next_run (data, &first)) > 0; first += n)
+    {
+      r = overlay_write (to, first_of_region + first, n, bytes);
+      bytes += n * disk->geometry.granule;
+    }
+  return r;
+}
+
+void
+copy_release_held (Overlay *to, const CopyHeld *held)
+{
+  if (held->length > 0)
+    space_done (overlay_space (to), held->length);
 }
 
 int

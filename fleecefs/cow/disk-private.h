@@ -41,12 +41,30 @@ struct _Disk
                  * section or any stripe.lock is enough to look at it */
 };
 
+/* Old bytes that are not in their place yet: of the granules that are not zero, one after another,
+ * in the thread's buffer. The space for them is taken. */
+typedef struct
+{
+  const uint8_t *bytes;
+  uint64_t length; /* bytes */
+} CopyHeld;
+
+/* May they be held? When they are few, of one cluster, and not for the kernel to copy. */
+bool copy_may_hold (const Disk *disk, const Overlay *to, const GranuleSet *granules);
+
 /* Copies the granules from the source to the overlay, which is prepared with create,
  * up to but without recording them. Those that are all zeros have no data: *out_zero.
- * size is that of the snapshot: the source must have that many bytes. Returns 0 or -errno, and
- * which side failed. No lock is held. */
+ * size is that of the snapshot: the source must have that many bytes. With out_held, the bytes are
+ * only read and their place is reserved; copy_release_held() must follow, also after an error.
+ * Returns 0 or -errno, and which side failed. No lock is held. */
 int copy_granules (Disk *disk, Stripe *stripe, Overlay *to, uint64_t size, uint64_t region,
-                   const GranuleSet *granules, GranuleSet *out_zero, LayerFault *out_fault);
+                   const GranuleSet *granules, GranuleSet *out_zero, CopyHeld *out_held,
+                   LayerFault *out_fault);
+/* Writes what is held to its place. Returns 0 or -errno. */
+int copy_place_held (Disk *disk, Overlay *to, uint64_t region, const GranuleSet *data,
+                     const CopyHeld *held);
+/* They are in their place, or will not be. */
+void copy_release_held (Overlay *to, const CopyHeld *held);
 
 /* Records granules whose bytes are in the overlay, as data or zeros: in its file. */
 int copy_record (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, const GranuleSet *data,

@@ -44,6 +44,56 @@ is_saved_and_quiet (const Save *save)
   return granule_set_is_empty (&set) && atomic_load (&save->stripe->n_reads) == 0;
 }
 
+/* What has been copied, and where it goes. */
+typedef struct
+{
+  Overlay *to;
+  uint64_t cluster; /* the first of the region */
+  GranuleSet data, zero;
+  bool is_held; /* the data is in held, not in its place */
+  CopyHeld held;
+  bool logged;
+} Kept;
+
+/* Brings bytes and entries to disk if the overlay is durable, and the bytes to their place if they
+ * are not there. On return 0 keep_done() must follow. */
+static int
+keep (const Save *save, Kept *kept)
+{
+  const Geometry *geometry = &save->disk->geometry;
+  unsigned w = 0;
+  int r = 0;
+
+  while (kept->is_held && w < GRANULE_SET_WORDS - 1
+         && (kept->data.words[w] | kept->zero.words[w]) == 0)
+    w++;
+  kept->logged
+      = kept->is_held && overlay_may_log (kept->to, kept->cluster + w, kept->data.words[w]);
+  if (kept->logged)
+    r = overlay_log (kept->to, kept->cluster + w, kept->data.words[w], kept->zero.words[w],
+                     kept->held.bytes);
+  if (r < 0)
+    return r;
+  PAUSE_POINT ("writer:kept");
+  if (kept->is_held)
+    r = copy_place_held (save->disk, kept->to, save->region, &kept->data, &kept->held);
+  if (r < 0 && kept->logged)
+    overlay_log_done (kept->to);
+  if (r == 0 && !kept->logged)
+    r = overlay_journal (kept->to, kept->cluster, geometry->clusters_per_region, kept->data.words,
+                         kept->zero.words);
+  return r;
+}
+
+static void
+keep_done (const Kept *kept)
+{
+  if (kept->logged)
+    overlay_log_done (kept->to);
+  else
+    overlay_journal_done (kept->to);
+}
+
 /* Step 3. Bytes and entries of a durable overlay are on disk before the guest's write is issued. */
 static int
 copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, LayerFault *out_fault)
@@ -51,30 +101,35 @@ copy_to_overlay (Save *save, const GranuleSet *claimed, GranuleSet *out_zero, La
   const Geometry *geometry = &save->disk->geometry;
   Overlay *to = save->chain->layers[save->chain->receiver]->overlay;
   uint64_t size = save->chain->layers[save->chain->wanted]->size;
-  uint64_t cluster = save->region * geometry->clusters_per_region;
-  GranuleSet data = *claimed;
+  Kept kept
+      = { .to = to, .cluster = save->region * geometry->clusters_per_region, .data = *claimed };
   Stripe *stripe = save->stripe;
   int r;
 
   PAUSE_POINT ("writer:claimed");
   *out_fault = LAYER_WRITE_FAILED;
-  r = overlay_prepare (to, cluster, geometry->clusters_per_region, true);
+  r = overlay_prepare (to, kept.cluster, geometry->clusters_per_region, true);
+  if (r < 0)
+    return r;
+  kept.is_held = copy_may_hold (save->disk, to, claimed);
+  r = copy_granules (save->disk, stripe, to, size, save->region, claimed, &kept.zero,
+                     kept.is_held ? &kept.held : NULL, out_fault);
   if (r == 0)
-    r = copy_granules (save->disk, stripe, to, size, save->region, claimed, out_zero, out_fault);
+    {
+      PAUSE_POINT ("writer:copied");
+      granule_set_subtract (&kept.data, &kept.zero);
+      *out_zero = kept.zero;
+      *out_fault = LAYER_WRITE_FAILED;
+      r = keep (save, &kept);
+    }
+  copy_release_held (to, &kept.held);
   if (r < 0)
     return r;
-  PAUSE_POINT ("writer:copied");
-
-  granule_set_subtract (&data, out_zero);
-  *out_fault = LAYER_WRITE_FAILED;
-  r = overlay_journal (to, cluster, geometry->clusters_per_region, data.words, out_zero->words);
-  if (r < 0)
-    return r;
-  r = copy_record (save->disk, stripe, to, save->region, &data, out_zero);
-  overlay_journal_done (to);
+  r = copy_record (save->disk, stripe, to, save->region, &kept.data, &kept.zero);
+  keep_done (&kept);
   PAUSE_POINT ("writer:recorded");
   if (r == 0)
-    copy_publish (save->disk, stripe, to, save->region, &data, out_zero);
+    copy_publish (save->disk, stripe, to, save->region, &kept.data, &kept.zero);
   return r;
 }
 

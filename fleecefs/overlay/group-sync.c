@@ -19,6 +19,20 @@ group_sync_clear (GroupSync *group)
   lock_clear (&group->lock);
 }
 
+int
+group_sync_error (GroupSync *group)
+{
+  return group->error;
+}
+
+void
+group_sync_fail (GroupSync *group, int error)
+{
+  int none = 0;
+
+  atomic_compare_exchange_strong (&group->error, &none, error);
+}
+
 /* For the caller and all who wait; the lock is dropped meanwhile. */
 static void
 run (GroupSync *group) LOCK_REQUIRES (&group->lock)
@@ -31,8 +45,7 @@ run (GroupSync *group) LOCK_REQUIRES (&group->lock)
   PAUSE_POINT ("sync:begun");
   r = io_sync (group->fd, true);
   lock_acquire (&group->lock);
-  if (group->error == 0)
-    group->error = r;
+  group_sync_fail (group, r);
   group->running = false;
   group->n_ended = group->n_begun;
   pthread_cond_broadcast (&group->ended);

@@ -13,6 +13,7 @@
 
 #include "base/lock.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,7 +24,7 @@ typedef struct
   pthread_cond_t ended;
   bool running;              /* under lock; so are the others */
   uint64_t n_begun, n_ended; /* syncs */
-  int error;                 /* 0 or -errno */
+  atomic_int error;          /* 0 or -errno; read by anybody */
 } GroupSync;
 
 /* For the file behind fd, which stays the caller's. */
@@ -34,3 +35,8 @@ void group_sync_clear (GroupSync *group);
 /* On return 0, what was written to the file before the call is on disk. Blocks. -errno: it may
  * not be, now and ever after. */
 int group_sync (GroupSync *group);
+
+/* The error that stays, or 0: of the syncs that have ended, and of others' writes through to the
+ * disk, which must tell what they got. */
+int group_sync_error (GroupSync *group);
+void group_sync_fail (GroupSync *group, int error);

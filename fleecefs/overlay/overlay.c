@@ -358,6 +358,12 @@ overlay_settle (Overlay *overlay)
   return overlay->durable ? group_sync (&overlay->sync) : 0;
 }
 
+int
+overlay_renew (Overlay *overlay)
+{
+  return overlay->durable ? qcow2_map_renew_log (overlay->map) : 0;
+}
+
 uint64_t
 overlay_allocated (const Overlay *overlay)
 {
@@ -479,6 +485,30 @@ overlay_journal_done (Overlay *overlay)
     qcow2_map_journal_done (overlay->map);
 }
 
+bool
+overlay_has_log (const Overlay *overlay, unsigned n_granules)
+{
+  return overlay->durable && qcow2_map_has_log (overlay->map, n_granules);
+}
+
+bool
+overlay_may_log (Overlay *overlay, uint64_t cluster, uint32_t data)
+{
+  return overlay->durable && qcow2_map_may_log (overlay->map, cluster, data);
+}
+
+int
+overlay_log (Overlay *overlay, uint64_t cluster, uint32_t data, uint32_t zero, const void *bytes)
+{
+  return qcow2_map_log (overlay->map, cluster, data, zero, bytes);
+}
+
+void
+overlay_log_done (Overlay *overlay)
+{
+  qcow2_map_log_done (overlay->map);
+}
+
 int
 overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                 const uint32_t *zero)
@@ -496,5 +526,9 @@ overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const 
 int
 overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset)
 {
-  return io_read_full (overlay->fd, buffer, length, host_offset);
+  int r = io_read_full (overlay->fd, buffer, length, host_offset);
+
+  if (r == 0 && overlay_has_log (overlay, 0) && group_sync_error (&overlay->sync) != 0)
+    r = -EIO;
+  return r;
 }

@@ -8,18 +8,21 @@
  *     [stripe.meta] overlay_reserve  a place for each cluster with data
  *     overlay_write                  the bytes, no lock held
  *     overlay_journal                durable: bytes and entries are on disk; may block
+ *      or, of a small copy to a durable one, if overlay_may_log():
+ *     overlay_log                    bytes and entries are on disk, elsewhere; may block
+ *     overlay_write
  *     [stripe.meta] overlay_record   the entries, in the file
- *     overlay_journal_done           durable
+ *     overlay_journal_done           durable; or overlay_log_done
  *     [stripe.lock] overlay_publish  the entries, for lookups
  *
  * After a kill between any two of them the file is a valid image that has the
  * granule or has it not. Of a durable overlay that is true after a loss of power too, once it was
  * opened here: no entry is written before what it points to is on disk, and what the tables lack
- * then stands in a journal (qcow2-journal.h). Who moves granules from one overlay to another
- * does so without the journal, with an overlay_settle() before the entries and one at the end; and
- * with one before it overwrites any.
- * Between opening for change and overlay_close() the dirty bit is set: refcounts are not kept, QEMU
- * would repair them.
+ * then stands in a journal (qcow2-journal.h), or with its bytes in a log (qcow2-log.h). Who moves
+ * granules from one overlay to another does so without them, with an overlay_settle() before the
+ * entries and one at the end; and with an overlay_renew() before it overwrites any. Between opening
+ * for change and overlay_close() the dirty bit is set: refcounts are not kept, QEMU would repair
+ * them.
  *
  * I/O functions return 0 or -errno.
  */
@@ -71,6 +74,8 @@ int overlay_sync (Overlay *overlay);
 int overlay_make_durable (Overlay *overlay);
 /* As overlay_sync() for a durable overlay; nothing for others. */
 int overlay_settle (Overlay *overlay);
+/* The same, and after a loss of power nothing writes the bytes of now again: they may change. */
+int overlay_renew (Overlay *overlay);
 
 /* Bytes that the file takes in its file system. */
 uint64_t overlay_allocated (const Overlay *overlay);
@@ -103,11 +108,19 @@ int overlay_journal (Overlay *overlay, uint64_t cluster, unsigned n_clusters, co
                      const uint32_t *zero);
 /* See qcow2_journal_done(); the same. */
 void overlay_journal_done (Overlay *overlay);
+/* Does a copy of so many granules go by overlay_log(), if overlay_may_log() says so then? */
+bool overlay_has_log (const Overlay *overlay, unsigned n_granules);
+/* See qcow2_map_may_log(), qcow2_map_log(), qcow2_log_done(). */
+bool overlay_may_log (Overlay *overlay, uint64_t cluster, uint32_t data);
+int overlay_log (Overlay *overlay, uint64_t cluster, uint32_t data, uint32_t zero,
+                 const void *bytes);
+void overlay_log_done (Overlay *overlay);
 /* See qcow2_map_record(). */
 int overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                     const uint32_t *zero);
 /* See qcow2_map_publish(). */
 void overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                       const uint32_t *zero);
-/* Reads bytes from a place that a lookup gave. */
+/* Reads bytes from a place that a lookup gave. -EIO also when the file has a log and a sync of it
+ * has failed: what was to be in its place may be in the log only. */
 int overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset);

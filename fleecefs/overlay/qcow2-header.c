@@ -38,7 +38,10 @@ enum
 #define INCOMPATIBLE_DIRTY (UINT64_C (1) << 0)
 #define INCOMPATIBLE_CORRUPT (UINT64_C (1) << 1)
 #define INCOMPATIBLE_EXTENDED_L2 (UINT64_C (1) << 4)
-#define JOURNAL_BIT 63 /* ours: not in the format */
+/* Ours, not in the format. An image has the first one where the program that wrote it did not know
+ * of logs; that program refuses the other one. */
+#define INCOMPATIBLE_OLD_JOURNAL (UINT64_C (1) << 63)
+#define JOURNAL_BIT 62
 #define INCOMPATIBLE_JOURNAL (UINT64_C (1) << JOURNAL_BIT)
 #define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
 #define REFCOUNT_ORDER 4
@@ -204,15 +207,16 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
                      Qcow2Header *out, GError **error)
 {
   uint64_t incompatible = be_load64 (area + AT_INCOMPATIBLE);
+  uint64_t journals = incompatible & (INCOMPATIBLE_OLD_JOURNAL | INCOMPATIBLE_JOURNAL);
   uint64_t size = be_load64 (area + AT_SIZE);
   uint32_t cluster_bits = be_load32 (area + AT_CLUSTER_BITS);
   Qcow2Header expected;
 
   if (be_load32 (area + AT_MAGIC) != MAGIC || be_load32 (area + AT_VERSION) != VERSION)
     return damaged (path, "not a qcow2 version 3 image", error);
-  if ((incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT | INCOMPATIBLE_JOURNAL))
+  if ((incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT | journals))
           != INCOMPATIBLE_EXTENDED_L2
-      || (incompatible & (INCOMPATIBLE_DIRTY | INCOMPATIBLE_JOURNAL)) == INCOMPATIBLE_JOURNAL)
+      || (journals != 0 && (incompatible & INCOMPATIBLE_DIRTY) == 0))
     return damaged (path, "unknown or missing features", error);
   if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
     return damaged (path, "bad cluster size", error);
@@ -237,6 +241,6 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
   *out = expected;
   out->dirty = (incompatible & INCOMPATIBLE_DIRTY) != 0;
   out->broken = (incompatible & INCOMPATIBLE_CORRUPT) != 0;
-  out->journaled = (incompatible & INCOMPATIBLE_JOURNAL) != 0;
+  out->journaled = journals != 0;
   return decode_backing (area, path, out, error);
 }

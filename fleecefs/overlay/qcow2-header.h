@@ -12,7 +12,8 @@
  *     1 ...                 refcount table (large enough for ever)
  *     then                  refcount block 0
  *     then                  L1 table (large enough for the virtual size)
- *     then                  L2 tables and data in order of arrival
+ *     then                  L2 tables and data in order of arrival; and, of an overlay that is
+ *                           durable and not closed, the log (qcow2-log.h)
  *     k * block_span        refcount block k, for k > 0
  *
  * where one refcount block counts block_span clusters. With the places of all
@@ -39,7 +40,8 @@ typedef struct
   uint32_t refcount_table_clusters;
   bool dirty;     /* refcounts are not valid: the image was not closed */
   bool broken;    /* the format's "corrupt" bit: its snapshot lacks old blocks */
-  bool journaled; /* the tables may lack what the journal has; QEMU refuses such an image */
+  bool journaled; /* the tables may lack what the journal or its log has; QEMU refuses such an image
+                   */
   char backing_name[QCOW2_BACKING_NAME_MAX + 1];
   char backing_format[16];
 } Qcow2Header;

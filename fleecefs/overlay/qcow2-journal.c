@@ -16,7 +16,10 @@
 enum
 {
   AT_MAGIC = 0,
-  AT_SESSION = 8, /* of the first record; the others: */
+  AT_SESSION = 8, /* of the first record; so are these: */
+  AT_LOG_OFFSET = 16,
+  AT_LOG_SIZE = 24,
+  /* of the others: */
   AT_CLUSTER = 8,
   AT_HOST_OFFSET = 16,
   AT_DATA = 24,
@@ -26,6 +29,7 @@ enum
 };
 
 #define MAGIC_FIRST UINT64_C (0x666c6565636a3031)
+#define MAGIC_LAP UINT64_C (0x666c6565636c3031)
 #define MAGIC_CHANGE UINT64_C (0x666c656563657263)
 
 #ifdef FLEECE_PAUSE_POINTS
@@ -64,12 +68,31 @@ is_sealed (const uint8_t *record, uint64_t magic, uint64_t session)
 }
 
 void
-qcow2_journal_encode_first (uint64_t session, uint8_t record[static QCOW2_JOURNAL_RECORD])
+qcow2_journal_encode_first (uint64_t session, Qcow2Run log,
+                            uint8_t record[static QCOW2_JOURNAL_RECORD])
 {
   memset (record, 0, QCOW2_JOURNAL_RECORD);
   be_store64 (record + AT_MAGIC, MAGIC_FIRST);
   be_store64 (record + AT_SESSION, session);
+  be_store64 (record + AT_LOG_OFFSET, log.offset);
+  be_store64 (record + AT_LOG_SIZE, log.size);
   seal (record, 0);
+}
+
+void
+qcow2_journal_encode_lap (uint64_t lap, uint8_t record[static QCOW2_JOURNAL_RECORD])
+{
+  memset (record, 0, QCOW2_JOURNAL_RECORD);
+  be_store64 (record + AT_MAGIC, MAGIC_LAP);
+  be_store64 (record + AT_SESSION, lap);
+  seal (record, 0);
+}
+
+bool
+qcow2_journal_decode_lap (const uint8_t *record, uint64_t *out_lap)
+{
+  *out_lap = be_load64 (record + AT_SESSION);
+  return is_sealed (record, MAGIC_LAP, 0);
 }
 
 void
@@ -86,14 +109,28 @@ qcow2_journal_encode (uint64_t session, const Qcow2Change *change, uint64_t chec
   seal (record, session);
 }
 
+bool
+qcow2_journal_decode (uint64_t session, const uint8_t *record, Qcow2Change *out_change,
+                      uint64_t *out_check)
+{
+  *out_change = (Qcow2Change){
+    .cluster = be_load64 (record + AT_CLUSTER),
+    .host_offset = be_load64 (record + AT_HOST_OFFSET),
+    .data = be_load32 (record + AT_DATA),
+    .zero = be_load32 (record + AT_ZERO),
+  };
+  *out_check = be_load64 (record + AT_BYTES_CHECK);
+  return is_sealed (record, MAGIC_CHANGE, session);
+}
+
 int
-qcow2_journal_begin (Qcow2Journal *journal)
+qcow2_journal_begin (Qcow2Journal *journal, Qcow2Run log)
 {
   uint8_t record[QCOW2_JOURNAL_RECORD];
 
   journal->session = (uint64_t) g_random_int () << 32 | g_random_int ();
   journal->next = 1;
-  qcow2_journal_encode_first (journal->session, record);
+  qcow2_journal_encode_first (journal->session, log, record);
   return io_write_full (journal->fd, record, sizeof record, QCOW2_JOURNAL_OFFSET);
 }
 
@@ -194,13 +231,15 @@ qcow2_journal_done (Qcow2Journal *journal)
 }
 
 int
-qcow2_journal_read (int fd, Qcow2ChangeFunc *func, void *data)
+qcow2_journal_read (int fd, Qcow2ChangeFunc *func, void *data, Qcow2Run *out_log)
 {
   g_autofree uint8_t *area = g_try_malloc (QCOW2_JOURNAL_SIZE);
   ssize_t got;
-  uint64_t session;
+  uint64_t session, check;
+  Qcow2Change change;
   int r = 0;
 
+  *out_log = (Qcow2Run){ 0 };
   if (area == NULL)
     return -ENOMEM;
   got = io_read (fd, area, QCOW2_JOURNAL_SIZE, QCOW2_JOURNAL_OFFSET);
@@ -210,18 +249,9 @@ qcow2_journal_read (int fd, Qcow2ChangeFunc *func, void *data)
   if (!is_sealed (area, MAGIC_FIRST, 0))
     return 0; /* no session has begun */
   session = be_load64 (area + AT_SESSION);
+  *out_log = (Qcow2Run){ be_load64 (area + AT_LOG_OFFSET), be_load64 (area + AT_LOG_SIZE) };
   for (unsigned i = 1; i < QCOW2_JOURNAL_RECORDS && r == 0; i++)
-    {
-      const uint8_t *record = area + i * QCOW2_JOURNAL_RECORD;
-      Qcow2Change change = {
-        .cluster = be_load64 (record + AT_CLUSTER),
-        .host_offset = be_load64 (record + AT_HOST_OFFSET),
-        .data = be_load32 (record + AT_DATA),
-        .zero = be_load32 (record + AT_ZERO),
-      };
-
-      if (is_sealed (record, MAGIC_CHANGE, session))
-        r = func (data, &change, be_load64 (record + AT_BYTES_CHECK));
-    }
+    if (qcow2_journal_decode (session, area + i * QCOW2_JOURNAL_RECORD, &change, &check))
+      r = func (data, &change, check);
   return r;
 }

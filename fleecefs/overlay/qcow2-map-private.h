@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/lock.h"
+#include "overlay/qcow2-log.h"
 #include "overlay/qcow2-map.h"
 
 #include <stdatomic.h>
@@ -37,15 +38,18 @@ struct _Qcow2Map
   Qcow2Header header;
   uint64_t n_entries; /* of a table */
   GroupSync *sync;
-  bool durable;       /* once other threads use it */
-  uint64_t n_loaded;  /* clusters of the file when it was loaded; 0 for a new image */
+  bool durable;      /* once other threads use it */
+  uint64_t n_loaded; /* clusters of the file when it was loaded; 0 for a new image */
 
   Qcow2Journal journal; /* of a durable image */
+  Qcow2Log log;         /* the same */
+  Qcow2Run log_run;     /* the clusters of it; what it uses may be less */
 
   Lock tables_lock;              /* loading and creating tables, making room */
   uint8_t *used;                 /* bit i: something stands in cluster i, which is below n_loaded */
   _Atomic uint64_t next_cluster; /* the end of what is used */
   _Atomic uint64_t room_end;     /* the end of the file; 0: it has not been set by us yet */
+  _Atomic uint64_t durable_end;  /* as room_end, on disk */
   GArray *leaks; /* uint64_t; clusters that nothing refers to. Changed at load and at the end */
   Qcow2Table tables[];
 };

@@ -15,6 +15,12 @@
 #define ROOM_MARGIN 2400
 #define ROOM_STEP 4096
 
+#ifdef FLEECE_PAUSE_POINTS
+#define LOG_SIZE qcow2_log_size
+#else
+#define LOG_SIZE QCOW2_LOG_SIZE
+#endif
+
 Qcow2Map *
 qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync)
 {
@@ -25,6 +31,7 @@ qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync)
   map->sync = sync;
   qcow2_journal_init (&map->journal, fd, qcow2_cluster_size (header) / QCOW2_GRANULES_PER_CLUSTER,
                       sync);
+  qcow2_log_init (&map->log, fd, map->journal.granule, sync);
   map->n_entries = qcow2_l2_entries (header);
   map->next_cluster = qcow2_first_free (header);
   map->leaks = g_array_new (false, false, sizeof (uint64_t));
@@ -38,11 +45,28 @@ qcow2_map_make_durable (Qcow2Map *map)
   map->durable = true;
 }
 
+/* Where there is no space for it, copies do without. */
+static int
+begin_log (Qcow2Map *map)
+{
+  uint64_t first, n;
+  int r;
+
+  if (LOG_SIZE == 0 || map->journal.granule > QCOW2_LOG_BYTES_MAX)
+    return 0;
+  first = qcow2_take_clusters (map, units_div_up (LOG_SIZE, qcow2_cluster_size (&map->header)), &n);
+  map->log_run = (Qcow2Run){ first << map->header.cluster_bits, n << map->header.cluster_bits };
+  r = qcow2_log_begin (&map->log, map->log_run.offset, units_min (LOG_SIZE, map->log_run.size));
+  return r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? 0 : r;
+}
+
 int
 qcow2_map_begin_journal (Qcow2Map *map)
 {
-  int r = qcow2_journal_begin (&map->journal);
+  int r = begin_log (map);
 
+  if (r == 0)
+    r = qcow2_journal_begin (&map->journal, (Qcow2Run){ map->log.offset, map->log.size });
   return r == 0 && map->n_loaded > 0 ? group_sync (map->sync) : r;
 }
 
@@ -53,6 +77,7 @@ qcow2_map_free (Qcow2Map *map)
     qcow2_free_entries (map, map->tables[i].entries);
   lock_clear (&map->tables_lock);
   qcow2_journal_clear (&map->journal);
+  qcow2_log_clear (&map->log);
   g_array_unref (map->leaks);
   g_free (map->used);
   g_free (map);
@@ -203,6 +228,45 @@ qcow2_map_journal_done (Qcow2Map *map)
   qcow2_journal_done (&map->journal);
 }
 
+bool
+qcow2_map_has_log (const Qcow2Map *map, unsigned n_granules)
+{
+  return map->log.size > 0 && n_granules * map->journal.granule <= QCOW2_LOG_BYTES_MAX;
+}
+
+bool
+qcow2_map_may_log (Qcow2Map *map, uint64_t cluster, uint32_t data)
+{
+  return qcow2_map_has_log (map, (unsigned) __builtin_popcount (data))
+         && (data == 0
+             || qcow2_entry (map, cluster)->offset >> map->header.cluster_bits < map->durable_end);
+}
+
+int
+qcow2_map_log (Qcow2Map *map, uint64_t cluster, uint32_t data, uint32_t zero, const void *bytes)
+{
+  Qcow2Change change = {
+    .cluster = cluster,
+    .host_offset = data == 0 ? 0 : qcow2_entry (map, cluster)->offset,
+    .data = data,
+    .zero = zero,
+  };
+
+  return qcow2_log_add (&map->log, &change, bytes);
+}
+
+void
+qcow2_map_log_done (Qcow2Map *map)
+{
+  qcow2_log_done (&map->log);
+}
+
+int
+qcow2_map_renew_log (Qcow2Map *map)
+{
+  return map->log.size > 0 ? qcow2_log_renew (&map->log) : group_sync (map->sync);
+}
+
 int
 qcow2_map_record (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                   const uint32_t *zero)
@@ -338,6 +402,17 @@ give_up_failed (Qcow2Map *map)
   return 0;
 }
 
+/* All that it has is in its place on disk, and nothing refers to it. */
+static void
+give_up_log (Qcow2Map *map)
+{
+  uint64_t first = map->log_run.offset >> map->header.cluster_bits;
+  uint64_t n = map->log_run.size >> map->header.cluster_bits;
+
+  for (uint64_t i = first; i < first + n; i++)
+    g_array_append_val (map->leaks, i);
+}
+
 /* The file gets its end first: a place beyond it is damage, should we not come to the end here. */
 int
 qcow2_map_finish (Qcow2Map *map)
@@ -349,6 +424,8 @@ qcow2_map_finish (Qcow2Map *map)
 
   if (r == 0 && map->durable)
     r = group_sync (map->sync);
+  if (r == 0)
+    give_up_log (map);
   if (r == 0)
     r = record_reserved (map);
   if (r == 0)

@@ -47,8 +47,9 @@ Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, co
 
 /* From now on a table is on disk before anything refers to it. */
 void qcow2_map_make_durable (Qcow2Map *map);
-/* Begins the journal of a durable image, before its header says that there is one. On return 0 no
- * record of a session before can count any more. Blocks, but not for a new image. -errno. */
+/* Begins the journal of a durable image, and its log if there is space for it, before its header
+ * says that there is one. Nobody makes room yet. On return 0 no record of a session before can
+ * count any more. Blocks, but not for a new image. -errno. */
 int qcow2_map_begin_journal (Qcow2Map *map);
 
 /* Frees the memory. */
@@ -81,6 +82,20 @@ void qcow2_map_reserve (Qcow2Map *map, uint64_t cluster, uint64_t n_clusters);
 int qcow2_map_journal (Qcow2Map *map, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                        const uint32_t *zero);
 void qcow2_map_journal_done (Qcow2Map *map);
+
+/* True when a copy of these granules of a cluster, which is reserved if it has data, can go by the
+ * log: it is small, and the file has its place and table on disk. */
+bool qcow2_map_may_log (Qcow2Map *map, uint64_t cluster, uint32_t data);
+/* Has it one, for copies of so many granules? */
+bool qcow2_map_has_log (const Qcow2Map *map, unsigned n_granules);
+/* The same as qcow2_map_journal() for such a copy, whose bytes are not written yet: they are here,
+ * one granule after another, and must be written to their place before qcow2_map_record().
+ * qcow2_map_log_done() must follow that. */
+int qcow2_map_log (Qcow2Map *map, uint64_t cluster, uint32_t data, uint32_t zero,
+                   const void *bytes);
+void qcow2_map_log_done (Qcow2Map *map);
+/* Syncs the file. On return 0 bytes that were recorded before may be overwritten. -errno. */
+int qcow2_map_renew_log (Qcow2Map *map);
 
 /* Writes the entries of the clusters to the file: the granules of data and zero (one word for each
  * cluster) change to that, the others stay. At most 8 clusters. Returns 0 or -errno. */

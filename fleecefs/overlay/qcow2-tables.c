@@ -111,8 +111,14 @@ qcow2_make_room (Qcow2Map *map, uint64_t n)
       r = qcow2_refcount_prepare (map->fd, &map->header, first, end);
       if (r == 0)
         {
-          set_end (map, end); /* where there is a limit it only wastes space that it fails */
+          /* Where there is a limit it only wastes space that it fails. */
+          bool is_set = set_end (map, end) == 0;
+
           map->room_end = end;
+          if (map->durable)
+            r = group_sync (map->sync);
+          if (r == 0 && is_set && map->durable)
+            map->durable_end = end;
         }
     }
   lock_release (&map->tables_lock);
@@ -205,12 +211,14 @@ create_table (Qcow2Map *map, Qcow2Table *table) LOCK_REQUIRES (&map->tables_lock
   /* The last entry is written so that the file reaches that far before L1 says so. */
   r = io_write_full (map->fd, zeros, sizeof zeros,
                      offset + qcow2_cluster_size (&map->header) - sizeof zeros);
-  if (r == 0 && map->durable)
+  if (r == 0 && map->durable && offset >> map->header.cluster_bits >= map->durable_end)
     r = group_sync (map->sync);
   be_store64 (l1_entry_be, offset | QCOW2_COPIED);
   if (r == 0)
     r = io_write_full (map->fd, l1_entry_be, sizeof l1_entry_be,
                        map->header.l1_offset + 8 * l1_index);
+  if (r == 0 && map->durable) /* the log relies on it */
+    r = group_sync (map->sync);
   if (r < 0)
     {
       /* For the next try or qcow2_map_finish(): the L1 entry may be in the file or not. */

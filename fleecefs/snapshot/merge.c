@@ -231,7 +231,7 @@ merge_disk (const Merge *merge, unsigned disk)
     }
   /* What will be overwritten is in the tables on disk: its records in the journal, with a check of
    * the bytes, will not do any more. */
-  r = merge->up ? overlay_settle (dead->overlay) : 0;
+  r = merge->up ? overlay_renew (dead->overlay) : 0;
   if (r < 0)
     return r;
   do

@@ -17,15 +17,19 @@
  *     6  the header is that of a disk of 2 to the power of this (1) bytes
  *     7  record of the journal: which (2), change of cluster (2), its place (2), data (4),
  *        zero (4), bit 0: its bytes are there (1)
+ *     8  the log: cluster (2), size / 4 KiB (2), and one more change in it: of cluster (2), its
+ *        place (2), data (4), zero (4), bit 0: its bytes are there (1)
  *
  * The image is opened, looked up whole, read, changed in one granule, closed, and opened again.
  * Either there is a clear error, or: all places are in the file, no two granules share one, the
  * change is there and has changed nothing else, and the image that we closed is good. */
+#include "base/crc64.h"
 #include "base/io.h"
 #include "base/units.h"
 #include "fuzz.h"
 #include "overlay/be.h"
 #include "overlay/overlay.h"
+#include "overlay/qcow2-log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,6 +64,8 @@ typedef struct
 {
   uint64_t size, granule; /* that it is opened with */
   uint64_t target;        /* cluster to save into */
+  Qcow2Run log;
+  uint64_t log_next; /* behind the last change in it */
 } Plan;
 
 static void
@@ -87,25 +93,60 @@ put_header (int fd, const Qcow2Header *header)
   put (fd, area, sizeof area, 0);
 }
 
-static void
-put_record (int fd, const Qcow2Header *header, Input *input, uint64_t granule)
+static Qcow2Change
+take_change (const Qcow2Header *header, Input *input)
 {
-  uint64_t index = take (input, 2) % QCOW2_JOURNAL_RECORDS;
-  uint8_t record[QCOW2_JOURNAL_RECORD];
   Qcow2Change change;
-  uint64_t check = 0;
 
   change.cluster = take (input, 2);
   change.host_offset = take (input, 2) << header->cluster_bits;
   change.data = (uint32_t) take (input, 4);
   change.zero = (uint32_t) take (input, 4);
+  return change;
+}
+
+static void
+put_record (int fd, const Qcow2Header *header, Input *input, const Plan *plan)
+{
+  uint64_t index = take (input, 2) % QCOW2_JOURNAL_RECORDS;
+  Qcow2Change change = take_change (header, input);
+  uint8_t record[QCOW2_JOURNAL_RECORD];
+  uint64_t check = 0;
+
   if ((take (input, 1) & 1) != 0)
-    qcow2_journal_check (fd, granule, &change, &check);
-  qcow2_journal_encode_first (SESSION, record);
+    qcow2_journal_check (fd, plan->granule, &change, &check);
+  qcow2_journal_encode_first (SESSION, plan->log, record);
   put (fd, record, sizeof record, QCOW2_JOURNAL_OFFSET);
   qcow2_journal_encode (SESSION, &change, check, record);
   if (index != 0)
     put (fd, record, sizeof record, QCOW2_JOURNAL_OFFSET + index * QCOW2_JOURNAL_RECORD);
+}
+
+static void
+put_log (int fd, const Qcow2Header *header, Input *input, Plan *plan)
+{
+  uint64_t offset = take (input, 2) << header->cluster_bits;
+  uint64_t size = take (input, 2) * 4 * KIB;
+  Qcow2Change change = take_change (header, input);
+  uint64_t length = (unsigned) __builtin_popcount (change.data) * plan->granule;
+  g_autofree uint8_t *bytes = g_malloc (length + 1);
+  uint8_t record[QCOW2_JOURNAL_RECORD];
+
+  memset (bytes, 0xb7, length);
+  if (plan->log.size == 0)
+    {
+      plan->log = (Qcow2Run){ offset, size };
+      plan->log_next = QCOW2_JOURNAL_RECORD;
+    }
+  qcow2_journal_encode_first (SESSION, plan->log, record);
+  put (fd, record, sizeof record, QCOW2_JOURNAL_OFFSET);
+  qcow2_journal_encode_lap (SESSION, record);
+  put (fd, record, sizeof record, plan->log.offset);
+  qcow2_journal_encode (SESSION, &change, (take (input, 1) & 1) != 0 ? crc64 (0, bytes, length) : 0,
+                        record);
+  put (fd, record, sizeof record, plan->log.offset + plan->log_next);
+  put (fd, bytes, length, plan->log.offset + plan->log_next + sizeof record);
+  plan->log_next += sizeof record + length;
 }
 
 static void
@@ -116,7 +157,7 @@ put_item (int fd, Qcow2Header *header, Input *input, Plan *plan)
   uint64_t a, b;
   uint32_t data;
 
-  switch (take (input, 1) % 8)
+  switch (take (input, 1) % 9)
     {
     case 0:
       a = header->l1_offset + 8 * take (input, 1);
@@ -157,7 +198,10 @@ put_item (int fd, Qcow2Header *header, Input *input, Plan *plan)
         }
       break;
     case 7:
-      put_record (fd, header, input, plan->granule);
+      put_record (fd, header, input, plan);
+      break;
+    case 8:
+      put_log (fd, header, input, plan);
       break;
     }
 }
