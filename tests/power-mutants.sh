@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Takes one rule of what has to be on disk before what out of the library at a time, builds
-# test-power (or test-group-sync) with that, and demands that it fails. As mutants.sh, but it takes longer: `make power-mutants`.
+# test-power (or test-group-sync, or test-log) with that, and demands that it fails. As mutants.sh, but it takes longer: `make power-mutants`.
 
 # shellcheck disable=SC2016 # the dollars in the expressions are perl's
 
@@ -17,7 +17,7 @@ n_bad=0
 
 # The test's own files are compiled once. The words of the commands are meant to be split.
 # shellcheck disable=SC2086
-for file in test-power test-group-sync power-bed power-check power-crash power-log calls; do
+for file in test-power test-group-sync test-log power-bed power-check power-crash power-log calls; do
     (cd "$top_builddir" && $CC $TEST_COMPILE -c -o "$dir/$file.o" "$top_srcdir/tests/$file.c") ||
         exit 1
 done
@@ -25,6 +25,7 @@ done
 declare -A objects=(
     [test-power]="$dir/test-power.o $dir/power-bed.o $dir/power-check.o $dir/power-crash.o $dir/power-log.o"
     [test-group-sync]="$dir/test-group-sync.o"
+    [test-log]="$dir/test-log.o"
 )
 program=test-power
 
@@ -87,7 +88,7 @@ mutant 'a journal ends before the tables are on disk' lost-entry overlay/qcow2-r
     's/return r == 0 \? group_sync \(map->sync\) : r;/return r;/'
 mutant 'after a kill the tables do not wait for bytes of the journal' killed-copy \
     overlay/overlay.c 's/header.journaled && !settle_file/false \&\& !settle_file/'
-mutant 'a full journal does not wait for the tables' full-journal overlay/qcow2-journal.c \
+POWER_STATES=400 mutant 'a full journal does not wait for the tables' full-journal overlay/qcow2-journal.c \
     's/r = group_sync \(journal->sync\);(\n        if \(r == 0\)\n          journal->next)/r = journal->fd < 0 ? -1 : 0;$1/'
 POWER_STATES=400 mutant 'a merge overwrites what only the journal has' journal-overwriting-merge snapshot/merge.c \
     's/r = merge->up \? overlay_renew \(dead->overlay\) : 0;/r = 0;/'
@@ -167,5 +168,19 @@ mutant 'a sync that runs already is taken for a later one' group-sync overlay/gr
     's/mine = group->n_begun \+ 1/mine = group->n_begun + !group->running/'
 mutant 'an error is forgotten' group-sync overlay/group-sync.c \
     's/  group_sync_fail \(group, r\);/  group->error = r;/; s/ && group->error == 0//'
+
+program=test-log
+mutant 'a lap does not wait for who writes to a place' full overlay/qcow2-log.c \
+    's/while \(log->n_open > 0\)/while (false)/'
+mutant 'an error of a write to the log is that of one copy only' full overlay/qcow2-log.c \
+    's/      if \(r < 0\)\n        group_sync_fail \(log->sync, r\);\n//'
+mutant 'the log goes on after a sync that failed' full overlay/qcow2-log.c \
+    's/r = group_sync_error \(log->sync\);/r = 0;/'
+mutant 'bytes are read that may be in the log only' full overlay/overlay.c \
+    's/group_sync_error \(&overlay->sync\) != 0/false/'
+mutant 'a lap keeps the number of the one before' lost overlay/qcow2-log.c \
+    's/new_lap \(record\);/(qcow2_journal_encode_lap (log->lap, record), log->lap);/'
+mutant 'who comes while another writes does not share' many overlay/qcow2-log.c \
+    's/n < 2 \* BATCH_MAX/n < 1/'
 
 [ "$n_bad" -eq 0 ]

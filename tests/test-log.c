@@ -675,6 +675,7 @@ suite (void)
   for (unsigned i = 0; i < G_N_ELEMENTS (cases); i++)
     {
       tcase_add_checked_fixture (cases[i], set_up, tear_down);
+      tcase_set_timeout (cases[i], 20); /* a mutant may hang */
       suite_add_tcase (suite, cases[i]);
     }
   tcase_add_loop_test (back, test_given_back, 0, 3 * G_N_ELEMENTS (sets));
