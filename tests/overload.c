@@ -403,7 +403,7 @@ check_usage (const Usage *usage, unsigned threads)
   if (getenv ("SANITIZED") == NULL)
     check_bound ("threads", usage->threads, threads + THREADS_BESIDES);
   check_bound ("levels", usage->layers, LAYERS_MAX + 1); /* one may be on its way out */
-  check_bound ("descriptors", usage->descriptors, usage->layers + threads + DESCRIPTORS_BESIDES);
+  check_bound ("descriptors", usage->descriptors, 2 * usage->layers + threads + DESCRIPTORS_BESIDES);
   if (getenv ("SANITIZED") == NULL)
     check_bound ("memory in KiB", usage->memory_kib,
                  threads * KIB_PER_THREAD + usage->layers * KIB_PER_LAYER + KIB_BESIDES);

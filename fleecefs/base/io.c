@@ -2,6 +2,7 @@
 #include "base/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #define IO_PARTS_MAX 128 /* in one call */
@@ -123,6 +124,16 @@ io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool 
         return -errno;
     }
   return 0;
+}
+
+/* Waiting for a range that has no pages: what is left of it is the look at the error. */
+int
+io_write_back_error (int fd)
+{
+  if (sync_file_range (fd, INT64_C (1) << 62, 1, SYNC_FILE_RANGE_WAIT_BEFORE) == 0
+      || errno == ENOSYS || errno == EINVAL || errno == ESPIPE)
+    return 0;
+  return -errno;
 }
 
 int

@@ -29,6 +29,10 @@ int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);
  * -errno. */
 int io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool through);
 
+/* Has writing the file to its disk failed, also in the background, since it was opened or this was
+ * asked last by this descriptor? Then -errno; else 0. Does not block. */
+int io_write_back_error (int fd);
+
 /* fdatasync, or fsync of a file or directory. Returns 0 or -errno. */
 int io_sync (int fd, bool data_only);
 

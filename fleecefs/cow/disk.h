@@ -118,6 +118,10 @@ void disk_set_chain (Disk *disk, Chain *chain);
 /* Waits for the copies that guests did not wait for (cbw_timeout). Nobody writes any more. */
 void disk_settle (Disk *disk);
 
+/* After that, at the end: brings what is saved to disk. Snapshots that need what does not get there
+ * break, but for durable copies: of these the next start finds out. */
+void disk_sync_saved (Disk *disk);
+
 /* Is there such a copy under way? It may go to an overlay that receives none in the chain of now.
  * One that is not late when a chain has been replaced is for the new one. */
 bool disk_has_late_copies (Disk *disk);

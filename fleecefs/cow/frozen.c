@@ -91,6 +91,24 @@ disk_break (Disk *disk, Layer *layer, LayerFault fault, int errnum)
     disk->on_break (disk->on_break_data);
 }
 
+void
+disk_sync_saved (Disk *disk)
+{
+  g_autoptr (Chain) chain = disk_chain (disk);
+  int r = 0;
+
+  /* From the newest on: the older ones read what it has. */
+  for (unsigned i = disk->durable ? 0 : chain->n_layers; i-- > 0;)
+    {
+      Layer *layer = chain->layers[i];
+
+      if (r == 0 && layer->overlay != NULL && overlay_is_dirty (layer->overlay))
+        r = overlay_sync (layer->overlay);
+      if (r < 0)
+        disk_break (disk, layer, LAYER_WRITE_FAILED, -r);
+    }
+}
+
 int
 frozen_break_for_lookup (Disk *disk, Layer *layer, int r)
 {
@@ -253,6 +271,23 @@ read_parts (Frozen *frozen, uint8_t *buffer)
   return 0;
 }
 
+/* After all parts are read. Mostly neighbours are of one overlay. */
+static int
+check_parts (const Frozen *frozen)
+{
+  const Overlay *checked = NULL;
+
+  for (unsigned i = 0; i < frozen->n_parts; i++)
+    {
+      Overlay *overlay = frozen->parts[i].overlay;
+
+      if (overlay != NULL && overlay != checked && overlay_check (overlay) < 0)
+        return -EIO;
+      checked = overlay != NULL ? overlay : checked;
+    }
+  return 0;
+}
+
 static int
 read_piece (Frozen *frozen, uint8_t *buffer)
 {
@@ -268,6 +303,8 @@ read_piece (Frozen *frozen, uint8_t *buffer)
   r = frozen_end_source (frozen, r);
   if (r == 0)
     r = read_parts (frozen, buffer);
+  if (r == 0)
+    r = check_parts (frozen);
   chain_unref (frozen->chain);
   return r;
 }

@@ -28,6 +28,8 @@ move_run (Disk *disk, Overlay *from, Overlay *to, Stripe *stripe, uint64_t granu
       uint64_t cluster = granule / QCOW2_GRANULES_PER_CLUSTER;
 
       r = overlay_read (from, buffer, n_here * disk->geometry.granule, host_offset);
+      if (r == 0)
+        r = overlay_check (from);
       if (r < 0)
         break;
       lock_acquire (&stripe->meta);

@@ -19,6 +19,7 @@ struct _Overlay
 {
   /* constant */
   int fd;
+  int reader; /* the same file, opened once more: it is told of errors that fd was told of, too */
   char *name;
   uint64_t granule;
   Qcow2Map *map;
@@ -27,6 +28,7 @@ struct _Overlay
 
   GroupSync sync;
 
+  Lock read_lock;   /* who asks for errors; below all locks of base/lock.h, as is the next */
   Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
   Qcow2Header header;
   bool header_written; /* since it was opened */
@@ -35,17 +37,19 @@ struct _Overlay
 };
 
 static Overlay *
-overlay_new (int fd, const char *name, const Qcow2Header *header, uint64_t granule)
+overlay_new (int fd, int reader, const char *name, const Qcow2Header *header, uint64_t granule)
 {
   Overlay *overlay = g_new0 (Overlay, 1);
 
   overlay->fd = fd;
+  overlay->reader = reader;
   overlay->name = g_strdup (name);
   overlay->granule = granule;
   group_sync_init (&overlay->sync, fd);
   overlay->header = *header;
   overlay->dirty = header->dirty;
   overlay->broken = header->broken;
+  lock_init (&overlay->read_lock);
   lock_init (&overlay->header_lock);
   return overlay;
 }
@@ -60,8 +64,10 @@ overlay_free (Overlay *overlay)
   if (overlay->map != NULL)
     qcow2_map_free (overlay->map);
   lock_clear (&overlay->header_lock);
+  lock_clear (&overlay->read_lock);
   group_sync_clear (&overlay->sync);
   close (overlay->fd);
+  close (overlay->reader);
   g_free (overlay->name);
   g_free (overlay);
 }
@@ -125,13 +131,23 @@ fill_new (Overlay *overlay, GError **error)
   return true;
 }
 
+static int
+open_reader (int dir_fd, const char *name, GError **error)
+{
+  int fd = openat (dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+  if (fd < 0)
+    fail_errno (error, errno, "cannot open overlay '%s'", name);
+  return fd;
+}
+
 Overlay *
 overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
                 const char *backing_name, const char *backing_format, GError **error)
 {
   g_autoptr (Overlay) overlay = NULL;
   Qcow2Header header;
-  int fd, r;
+  int fd, reader, r;
 
   if (!qcow2_header_init (&header, size, granule))
     {
@@ -152,8 +168,15 @@ overlay_create (int dir_fd, const char *name, uint64_t size, uint64_t granule,
       fail_errno (error, errno, "cannot make overlay '%s'", name);
       return NULL;
     }
+  reader = open_reader (dir_fd, name, error);
+  if (reader < 0)
+    {
+      close (fd);
+      unlinkat (dir_fd, name, 0);
+      return NULL;
+    }
 
-  overlay = overlay_new (fd, name, &header, granule);
+  overlay = overlay_new (fd, reader, name, &header, granule);
   if (!image_lock_own (fd, name, error) || !fill_new (overlay, error))
     {
       unlinkat (dir_fd, name, 0);
@@ -204,12 +227,16 @@ check_shape (const Overlay *overlay, uint64_t size, GError **error)
 }
 
 /* What is read from now on is on disk. A kill may have left changes in memory only. After a sync
- * that failed, Linux may keep changes in memory as if they were on disk; these are forgotten. */
+ * that failed, Linux may keep changes in memory as if they were on disk; these are forgotten. The
+ * first sync may fail because of such: they are lost as by a loss of power, and it is told once. */
 static bool
 settle_file (Overlay *overlay, GError **error)
 {
-  int r = overlay_sync (overlay);
+  int r = io_sync (overlay->fd, true);
 
+  if (r < 0)
+    r = io_sync (overlay->fd, true);
+  io_write_back_error (overlay->reader);
   if (r < 0)
     return fail_errno (error, -r, "cannot sync overlay '%s'", overlay->name);
   posix_fadvise (overlay->fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -234,7 +261,7 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
 {
   g_autoptr (Overlay) overlay = NULL;
   Qcow2Header header;
-  int fd = openat (dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), r;
+  int fd = openat (dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), reader = -1, r;
 
   if (fd < 0)
     {
@@ -243,14 +270,20 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
     }
   /* Locked before it is read: what another is about to write there says nothing. */
   if (!check_kind (fd, name, error) || !image_lock_own (fd, name, error)
-      || !read_header (fd, name, &header, error))
+      || !read_header (fd, name, &header, error)
+      || (reader = open_reader (dir_fd, name, error)) < 0)
     {
       close (fd);
       return NULL;
     }
-  overlay = overlay_new (fd, name, &header, granule);
+  overlay = overlay_new (fd, reader, name, &header, granule);
   if (!check_shape (overlay, size, error) || (header.journaled && !settle_file (overlay, error)))
     return NULL;
+  if (!header.journaled && overlay_check (overlay) < 0)
+    {
+      fail (error, EUCLEAN, "what was written to overlay '%s' did not get to its disk", name);
+      return NULL;
+    }
   overlay->map = qcow2_map_load (fd, &header, &overlay->sync, name, error);
   if (overlay->map == NULL)
     return NULL;
@@ -350,6 +383,12 @@ overlay_make_durable (Overlay *overlay)
   overlay->durable = true;
   qcow2_map_make_durable (overlay->map);
   return overlay->dirty ? mark (overlay, true) : overlay_sync (overlay);
+}
+
+bool
+overlay_is_dirty (const Overlay *overlay)
+{
+  return overlay->dirty;
 }
 
 int
@@ -526,9 +565,19 @@ overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const 
 int
 overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset)
 {
-  int r = io_read_full (overlay->fd, buffer, length, host_offset);
+  return io_read_full (overlay->reader, buffer, length, host_offset);
+}
 
-  if (r == 0 && overlay_has_log (overlay, 0) && group_sync_error (&overlay->sync) != 0)
-    r = -EIO;
-  return r;
+/* Linux tells each descriptor of an error once; so one after another asks. */
+int
+overlay_check (Overlay *overlay)
+{
+  int r;
+
+  lock_acquire (&overlay->read_lock);
+  r = io_write_back_error (overlay->reader);
+  if (r < 0)
+    group_sync_fail (&overlay->sync, r);
+  lock_release (&overlay->read_lock);
+  return group_sync_error (&overlay->sync) != 0 ? -EIO : 0;
 }

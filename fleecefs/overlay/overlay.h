@@ -74,7 +74,10 @@ int overlay_sync (Overlay *overlay);
 int overlay_make_durable (Overlay *overlay);
 /* As overlay_sync() for a durable overlay; nothing for others. */
 int overlay_settle (Overlay *overlay);
-/* The same, and after a loss of power nothing writes the bytes of now again: they may change. */
+/* Has it been changed since it was closed last? */
+bool overlay_is_dirty (const Overlay *overlay);
+/* As overlay_settle(), and after a loss of power nothing writes the bytes of now again: they may
+ * change. */
 int overlay_renew (Overlay *overlay);
 
 /* Bytes that the file takes in its file system. */
@@ -121,6 +124,8 @@ int overlay_record (Overlay *overlay, uint64_t cluster, unsigned n_clusters, con
 /* See qcow2_map_publish(). */
 void overlay_publish (Overlay *overlay, uint64_t cluster, unsigned n_clusters, const uint32_t *data,
                       const uint32_t *zero);
-/* Reads bytes from a place that a lookup gave. -EIO also when the file has a log and a sync of it
- * has failed: what was to be in its place may be in the log only. */
+/* Reads bytes from a place that a lookup gave. They count when overlay_check() is 0 then. */
 int overlay_read (Overlay *overlay, void *buffer, size_t length, uint64_t host_offset);
+/* -EIO when something that was written to the file did not get to its disk, now or ever before:
+ * Linux drops it from memory, and gives what the disk has, or zeros. Does not block. */
+int overlay_check (Overlay *overlay);

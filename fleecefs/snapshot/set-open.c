@@ -305,7 +305,10 @@ snapshots_close (Snapshots *set, GError **error)
   store_stop_serving (store);
   merge_stop (set);
   for (unsigned i = 0; i < set->n_disks; i++)
-    disk_settle (set->disks[i]);
+    {
+      disk_settle (set->disks[i]);
+      disk_sync_saved (set->disks[i]);
+    }
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
   ok = close_overlays (set, error);
