@@ -32,8 +32,8 @@
 #include "overlay/qcow2-journal.h"
 
 /* In bytes. */
-#define QCOW2_LOG_SIZE (1024 * 1024) /* with the first record */
-#define QCOW2_LOG_SIZE_MAX (2 * 1024 * 1024)
+#define QCOW2_LOG_SIZE (512 * 1024) /* with the first record */
+#define QCOW2_LOG_SIZE_MAX (1024 * 1024)
 #define QCOW2_LOG_BYTES_MAX (16 * 1024) /* of one change */
 
 typedef struct _Qcow2LogEntry Qcow2LogEntry;
