@@ -17,6 +17,8 @@
  *     tables (qcow2-map.c)  loading and creating L2 tables    reads or creates one table
  *     space (space.c)       counting what overlays take       fstat, statvfs
  *     header (overlay.c)    the header of one overlay         one small write
+ *     read (overlay.c)      the question whether a write of   no; asks without waiting
+ *                           one overlay failed
  *     note (disk-private.h) the note at a source              an extended attribute
  *     jobs (deadline.c)     the queue of jobs                 no
  *     job (deadline.c)      the end of one job                no
