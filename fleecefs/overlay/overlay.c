@@ -28,8 +28,8 @@ struct _Overlay
 
   GroupSync sync;
 
-  Lock read_lock;   /* who asks for errors; below all locks of base/lock.h, as is the next */
-  Lock header_lock; /* header and the writes of it; below all locks of base/lock.h */
+  Lock read_lock;   /* who asks for errors; below all locks of base/lock.h */
+  Lock header_lock; /* header and the writes of it; the same */
   Qcow2Header header;
   bool header_written; /* since it was opened */
   atomic_bool dirty;   /* as in the file */
