@@ -89,6 +89,24 @@ grep -q '^second' output || fail "a daemon that hangs: $(cat output)"
 kill -CONT "$stopped"
 "$FLEECECTL" list one | grep -q '^first' || fail 'list after that'
 
+# When fleecectl is killed, the process that reads for it ends too, though nobody takes its answer.
+mkdir other
+mkfifo alive
+mount -t tmpfs none other || fail 'tmpfs'
+mkdir other/.fleecefs
+mkfifo other/.fleecefs/status.json
+cat alive &
+watcher=$!
+"$FLEECECTL" list other 8>alive &
+killed=$!
+exec {file}>other/.fleecefs/status.json # it has it open
+kill -9 "$killed"
+wait "$killed" 2>/dev/null
+head -c 300000 /dev/zero >&"$file"
+exec {file}>&-
+await_exit "$PATIENCE" "$watcher" || fail 'what reads for fleecectl does not end'
+umount other
+
 # Both are watched: the end of one is not passed over.
 mkfifo pipe
 "$FLEECECTL" status -w1 >pipe 2>errors &

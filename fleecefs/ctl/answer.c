@@ -90,7 +90,10 @@ answer_get (AnswerFunc *func, const char *path, GError **error)
       return NULL;
     }
   if (child == 0)
-    send_answer (fds[1], func, path);
+    {
+      close (fds[0]); /* or it would wait for itself when nobody else reads */
+      send_answer (fds[1], func, path);
+    }
   close (fds[1]);
   errnum = receive (fds[0], answer);
   close (fds[0]);
