@@ -83,4 +83,12 @@ for filesystem in tmpfs ext4 xfs xfs-parent; do
 	clean_unmount
 	small_umount
 done
+
+# The same, call by call, in blocks of 1 KiB.
+if [ -x "$top_builddir/tests/test-spare" ] && small_mount ext4; then
+	tried+=' blocks'
+	TMPDIR=$PWD/small "$top_builddir/tests/test-spare" >"$base/output" 2>&1 ||
+		fail "small blocks: $(cat "$base/output")"
+	small_umount
+fi
 echo "tried:$tried"

@@ -115,13 +115,31 @@ count_group_lines (const char *text)
   return n;
 }
 
-/* Takes the last line away, so that what a save adds to the end is before it again. */
+/* The whole file. What was the spare gets a line of spaces before the last one, up to the size that
+ * every spare has, so that no space has to be given back. */
+static char *
+whole_text (const char *keys, bool is_spare)
+{
+  size_t length = strlen (keys) + strlen ("\n" LAST_LINE);
+  size_t missing = is_spare && length < SPARE_SIZE_LEAST ? SPARE_SIZE_LEAST - length : 0;
+
+  return g_strdup_printf ("%s%*s%s" LAST_LINE, keys, (int) missing, "", is_spare ? "\n" : "");
+}
+
+/* Takes away what whole_text() added, so that what a save adds to the end is before it again. */
 static bool
 take_last_line (char *text, size_t *length)
 {
+  size_t end;
+
   if (!g_str_has_suffix (text, "\n" LAST_LINE))
     return false;
   *length -= strlen (LAST_LINE);
+  end = *length - 1;
+  while (end > 0 && text[end - 1] == ' ')
+    end--;
+  if (end > 0 && text[end - 1] == '\n')
+    *length = end;
   text[*length] = '\0';
   return true;
 }
@@ -198,7 +216,9 @@ write_temporary (const Keyfile *file, const char *text, int dir_fd, const char *
   fd = open_temporary (file, dir_fd, temporary, spare_fd, error);
   if (fd < 0)
     return false;
-  result = io_write_full (fd, text, strlen (text), 0);
+  result = spare_fd >= 0 ? 0 : spare_prepare (fd);
+  if (result == 0)
+    result = io_write_full (fd, text, strlen (text), 0);
   if (result == 0 && spare_fd >= 0)
     result = io_truncate (fd, strlen (text));
   if (result != 0)
@@ -300,7 +320,8 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
 {
   g_autofree char *temporary = g_strconcat (name, ".new", NULL);
   g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
-  g_autofree char *text = g_strconcat (keys, LAST_LINE, NULL);
+  g_autofree char *text = whole_text (keys, false);
+  g_autofree char *spare_text = whole_text (keys, true);
   g_autofree char *old_text = NULL;
   g_autoptr (GError) local = NULL;
   bool ok;
@@ -310,7 +331,7 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
   ok = write_temporary (file, text, dir_fd, temporary, durable, -1, &local);
   if (!ok && spare_fd >= 0 && is_full (fail_code (local)))
     {
-      if (write_temporary (file, text, dir_fd, temporary, durable, spare_fd, NULL))
+      if (write_temporary (file, spare_text, dir_fd, temporary, durable, spare_fd, NULL))
         return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
       if (spare_give_back (spare_fd))
         {

@@ -2,7 +2,8 @@
 /* The small text files of the store: GKeyFile, read with suspicion and replaced atomically.
  *
  * The last line is "[end]": so a file that was cut, at whatever byte, is not taken for a shorter
- * one. It is no group of the Keyfile.
+ * one. It is no group of the Keyfile. Each file takes 4 KiB of the disk at least, and what was made
+ * from the spare (spare.h) has a line of spaces before the last one, to fill them.
  *
  * GKeyFile takes a number that does not fit, "-1" for an unsigned one and a group
  * that is there twice. These functions do not. What is wrong in a file is reported

@@ -14,9 +14,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define SIZE_LEAST (4 << 10) /* a manifest of a few disks */
-#define SIZE (64 << 10)      /* of some hundred */
-#define SIZE_XFS (2 << 20)   /* more than a rename reserves, also when a part cannot be had again */
+#define SIZE (64 << 10)    /* a manifest of some hundred disks */
+#define SIZE_XFS (2 << 20) /* more than a rename reserves, also when a part cannot be had again */
 
 /* How much there should be in this file system. */
 static int
@@ -41,17 +40,34 @@ has_space (const struct stat *st, int size)
   return st->st_blocks * 512 >= size;
 }
 
+/* Returns 0, -EOPNOTSUPP where the file system takes no space in advance, or another -errno. */
+static int
+allocate (int fd, int mode, int offset, int length)
+{
+  int r;
+
+  do
+    r = fallocate (fd, mode, offset, length) == 0 ? 0 : -errno;
+  while (r == -EINTR);
+  return r == -ENOSYS ? -EOPNOTSUPP : r;
+}
+
+int
+spare_prepare (int fd)
+{
+  int r = allocate (fd, FALLOC_FL_KEEP_SIZE, 0, SPARE_SIZE_LEAST);
+
+  return r == -EOPNOTSUPP ? 0 : r;
+}
+
 /* Zeros where the file system takes no space in advance. */
 static int
 take_range (int fd, int offset, int length)
 {
   static const uint8_t zeros[4096];
-  int r;
+  int r = allocate (fd, 0, offset, length);
 
-  do
-    r = fallocate (fd, 0, offset, length) == 0 ? 0 : -errno;
-  while (r == -EINTR);
-  if (r != -EOPNOTSUPP && r != -ENOSYS)
+  if (r != -EOPNOTSUPP)
     return r;
   r = 0;
   for (int at = 0; at < length && r == 0; at += (int) sizeof zeros)
@@ -65,7 +81,7 @@ take_space (int fd, int size)
 {
   int at = 0, step = size;
 
-  while (at < size && step >= SIZE_LEAST)
+  while (at < size && step >= SPARE_SIZE_LEAST)
     {
       if (take_range (fd, at, MIN (step, size - at)) == 0)
         at += step;
@@ -95,7 +111,7 @@ spare_keep (int dir_fd)
   if (fd < 0)
     return false;
   take_space (fd, size);
-  if (fstat (fd, &st) == 0 && has_space (&st, SIZE_LEAST) && io_sync (fd, false) == 0)
+  if (fstat (fd, &st) == 0 && has_space (&st, SPARE_SIZE_LEAST) && io_sync (fd, false) == 0)
     return true;
   unlinkat (dir_fd, SPARE_FILE, 0);
   return false;
@@ -108,7 +124,7 @@ spare_lend (int dir_fd, int to_dir_fd, const char *name)
   struct stat st;
   int result;
 
-  if (fd < 0 || fstat (fd, &st) != 0 || !is_own (&st) || !has_space (&st, SIZE_LEAST)
+  if (fd < 0 || fstat (fd, &st) != 0 || !is_own (&st) || !has_space (&st, SPARE_SIZE_LEAST)
       || renameat (dir_fd, SPARE_FILE, to_dir_fd, name) != 0)
     return -1;
   result = fd;
@@ -129,6 +145,6 @@ spare_give_back (int dir_fd)
   DIR_AUTO_FD fd = openat (dir_fd, SPARE_FILE, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   struct stat st;
 
-  return fd >= 0 && fstat (fd, &st) == 0 && is_own (&st) && has_space (&st, SIZE_LEAST)
+  return fd >= 0 && fstat (fd, &st) == 0 && is_own (&st) && has_space (&st, SPARE_SIZE_LEAST)
          && io_truncate (fd, 0) == 0;
 }

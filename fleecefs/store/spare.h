@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* STORE/spare: space for the next manifest file when the file system is full.
  *
- * The manifest is changed by writing a new file, which needs an inode and a block. The
+ * A manifest file is changed by writing a new file, which needs an inode and a block. The
  * spare is a file that has both. When there is no space (or quota) it is moved to the
  * name of the new file and written there; nothing has to be allocated for that, and nobody
- * else can take what was freed in between. The file that it replaces is the next spare.
- * Without one everything works as long as there is space.
+ * else can take what was freed in between. The file that it replaces is the next spare, which is
+ * why each of these files takes SPARE_SIZE_LEAST bytes of the disk, also where blocks are smaller.
+ * Without a spare everything works as long as there is space.
  *
  * XFS with parent pointers (mkfs.xfs makes them from version 7 on) moves no file, not even over
  * another, without space to reserve, up to a megabyte of it. There the spare is larger; when it
@@ -20,12 +21,18 @@
 
 #define SPARE_FILE "spare"
 
+#define SPARE_SIZE_LEAST (4 << 10) /* bytes: a manifest of a few disks */
+
 /* Makes sure that there is a spare, if there is space. What has the name and is no such file is
  * removed, if it can be; it is never followed or written to. Returns false when there is none. */
 bool spare_keep (int dir_fd);
 
+/* Has a new, empty file take the space that makes it a spare when it is replaced, its size stays.
+ * Returns 0, also where a file system takes no space in advance, or -errno. */
+int spare_prepare (int fd);
+
 /* Moves the spare to name in another directory of the same file system and opens it for
- * writing; it has any size and contents, mode 0600, and space for 4 KiB at least, mostly 64.
+ * writing; it has any size and contents, mode 0600, and space for SPARE_SIZE_LEAST, mostly 64 KiB.
  * Returns the descriptor, or -1 when there is none. */
 int spare_lend (int dir_fd, int to_dir_fd, const char *name);
 
