@@ -77,26 +77,44 @@ receive (int fd, GString *answer)
     }
 }
 
-GString *
-answer_get (AnswerFunc *func, const char *path, GError **error)
+/* The process that sends the answer to the pipe *out_fd; -1 and errno when there is none. */
+static pid_t
+start (AnswerFunc *func, const char *path, int *out_fd)
 {
-  g_autoptr (GString) answer = g_string_new (NULL);
   int fds[2], errnum;
   pid_t child;
 
-  if (pipe (fds) < 0 || (child = fork ()) < 0)
-    {
-      fail_errno (error, errno, "cannot start a process to read '%s'", path);
-      return NULL;
-    }
+  if (pipe (fds) < 0)
+    return -1;
+  child = fork ();
+  errnum = errno;
   if (child == 0)
     {
       close (fds[0]); /* or it would wait for itself when nobody else reads */
       send_answer (fds[1], func, path);
     }
   close (fds[1]);
-  errnum = receive (fds[0], answer);
-  close (fds[0]);
+  if (child < 0)
+    close (fds[0]);
+  *out_fd = fds[0];
+  errno = errnum;
+  return child;
+}
+
+GString *
+answer_get (AnswerFunc *func, const char *path, GError **error)
+{
+  g_autoptr (GString) answer = g_string_new (NULL);
+  int fd, errnum;
+  pid_t child = start (func, path, &fd);
+
+  if (child < 0)
+    {
+      fail_errno (error, errno, "cannot start a process to read '%s'", path);
+      return NULL;
+    }
+  errnum = receive (fd, answer);
+  close (fd);
   if (errnum == 0)
     {
       waitpid (child, NULL, 0);
