@@ -5,9 +5,10 @@
 # reflink copy, one after the other in each round, so that what else the machine does hits all
 # alike. What is measured and what it says: tests/bench/README.
 #
-#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--ms N] [--on DIR] [--output DIR]
+#     bench.sh [--quick] [--only 'PATTERN...'] [--rounds N] [--ms N] [--mib N] [--on DIR] [--output DIR]
 #
-# --on: the data are there, and not in memory. QEMU_STORAGE_DAEMON is another qemu-storage-daemon than that of the PATH.
+# --on: the data are there, and not in memory. QEMU_STORAGE_DAEMON is another qemu-storage-daemon
+# than that of the PATH.
 #
 # Writes DIRECTORY/bench.csv as it goes, then bench.txt (also printed) and bench.svg.
 
@@ -24,21 +25,23 @@ usage () {
 	exit 2
 }
 
-rounds=5
-milliseconds=4000
-size=$((1 << 30))
+rounds=9
+milliseconds=2000
+size=$((256 << 20))
+quick=no
 only=
 on=
 output=$PWD
 while [ $# -gt 0 ]; do
 	case $1 in
 	--quick)
+		quick=yes
 		rounds=3
-		milliseconds=400
-		size=$((256 << 20)) ;;
+		milliseconds=400 ;;
 	--only) only=${2?} && shift ;;
 	--rounds) rounds=${2?} && shift ;;
 	--ms) milliseconds=${2?} && shift ;;
+	--mib) size=$((${2?} << 20)) && shift ;;
 	--on) on=${2?} && shift ;;
 	--output) output=${2?} && shift ;;
 	*) usage ;;
@@ -125,14 +128,45 @@ jobs_4k=(--bs=4k --runtime="${milliseconds}ms" --time_based --size="$size")
 jobs_1m=(--bs=1m --runtime="${milliseconds}ms" --time_based --numjobs=4 --size=$((size / 4))
 	--offset_increment=$((size / 4)))
 
+# in_turn A B: two commands without arguments; who is first changes from round to round.
+in_turn () {
+	if ((round % 2)); then
+		"$1"
+		"$2"
+	else
+		"$2"
+		"$1"
+	fi
+}
+
+# pair WORK FILE FIO-ARGUMENTS...: the same on the forwarder and on a file of fleecefs, one right after
+# the other.
+pair () {
+	local arguments=("$@")
+
+	in_turn pair_forwarder pair_fleecefs
+}
+
+pair_forwarder () {
+	fio_run "${arguments[0]}" forwarder fwd/direct "$forwarder_pid" "${arguments[@]:2}"
+}
+
+pair_fleecefs () {
+	fio_run "${arguments[0]}" fleecefs "${arguments[1]}" "$fleecefs_pid" "${arguments[@]:2}"
+}
+
+on_source () { # WORK FILE FIO-ARGUMENTS...
+	fio_run "$1" source "$2" $$ "${@:3}"
+}
+
 # The six rows that all have.
-steady () { # PREFIX TARGET FILE PID
-	fio_run "$1 4k random read, depth 1" "$2" "$3" "$4" --rw=randread "${jobs_4k[@]}"
-	fio_run "$1 4k random read, depth 16" "$2" "$3" "$4" --rw=randread --numjobs=16 "${jobs_4k[@]}"
-	fio_run "$1 4k random write, depth 1" "$2" "$3" "$4" --rw=randwrite "${jobs_4k[@]}"
-	fio_run "$1 4k random write, depth 16" "$2" "$3" "$4" --rw=randwrite --numjobs=16 "${jobs_4k[@]}"
-	fio_run "$1 1M read, depth 4" "$2" "$3" "$4" --rw=read "${jobs_1m[@]}"
-	fio_run "$1 1M write, depth 4" "$2" "$3" "$4" --rw=write "${jobs_1m[@]}"
+steady () { # PREFIX COMMAND FILE
+	"$2" "$1 4k random read, depth 1" "$3" --rw=randread "${jobs_4k[@]}"
+	"$2" "$1 4k random read, depth 16" "$3" --rw=randread --numjobs=16 "${jobs_4k[@]}"
+	"$2" "$1 4k random write, depth 1" "$3" --rw=randwrite "${jobs_4k[@]}"
+	"$2" "$1 4k random write, depth 16" "$3" --rw=randwrite --numjobs=16 "${jobs_4k[@]}"
+	"$2" "$1 1M read, depth 4" "$3" --rw=read "${jobs_1m[@]}"
+	"$2" "$1 1M write, depth 4" "$3" --rw=write "${jobs_1m[@]}"
 }
 
 # A first write touches each block once: it ends when it has written its share.
@@ -144,13 +178,19 @@ megabytes_per_second () { # BYTES SECONDS
 	awk -v b="$1" -v s="$2" 'BEGIN { printf "%.0f\n", b / (s > 0 ? s : 0.001) / 1e6 }'
 }
 
-# cp, with nothing of the file in the page cache.
+drop_cache () { # FILE: from the page cache
+	dd if="$1" iflag=nocache count=0 status=none
+}
+
+# cp, with nothing of the file in the page cache before, nor after.
 cold_copy () { # WORK TARGET FILE
 	local time
 
-	dd if="$3" iflag=nocache count=0 status=none
+	drop_cache "$3"
 	echo 1 >/proc/sys/vm/drop_caches
+	warm_memory
 	time=$({ time cat "$3" >/dev/null; } 2>&1) || fail "cat $3"
+	drop_cache "$3"
 	record "$1" "$2" "$(megabytes_per_second "$(stat -c %s "$3")" "$time")" MB/s
 }
 
@@ -168,7 +208,7 @@ make_image () { # FILE: no holes, no zeros
 
 start_forwarder () {
 	mkdir -p fwd
-	"$forwarder" plain fwd 16 9<>"$base/alive" &
+	"$forwarder" image fwd 16 9<>"$base/alive" &
 	forwarder_pid=$!
 	await mountpoint -q fwd
 	set_read_ahead fwd
@@ -188,9 +228,10 @@ stop_fleecefs () { # MOUNTPOINT PID
 	wait "$2" || fail "the daemon of $1 failed"
 }
 
-# A virtual machine may have to get memory from its host, ten times as slowly as it is used. So what a
-# work takes is used, and given back, before it.
+# A virtual machine may have to get memory from its host, ten times as slowly as it is used, and what
+# is free can go back there within seconds. So what a target takes is used, and freed, just before it.
 warm_memory () {
+	[ -z "$on" ] || return 0
 	dd if=/dev/zero of=warm bs=1M count=$((size >> 19)) status=none || fail 'no memory'
 	rm warm
 }
@@ -241,6 +282,7 @@ start_xfs () {
 	mkdir -p xfs
 	mount -o loop xfs.img xfs || return
 	make_image xfs/live
+	sync -f xfs # lest it is written in the background later
 }
 
 # ---- the works ----
@@ -248,11 +290,10 @@ start_xfs () {
 . "$here/works.sh"
 
 round=0
-# Made in the same way: of two files in memory, one made by other writes can be 5 % faster.
-make_image first
-cp first plain
-cp first image
-cp first source # a file of its own: direct I/O takes a file's pages from the others
+# The forwarder serves the same file: of two in memory, one can be 5 % faster from beginning to end. It
+# writes to it when there is no snapshot, or where all of one is saved; the bytes do not matter.
+make_image image
+cp image source # a file of its own: direct I/O takes a file's pages from the others
 start_forwarder
 start_fleecefs image mnt
 fleecefs_pid=$pid
@@ -260,13 +301,12 @@ have_xfs=no
 if command -v mkfs.xfs >/dev/null && start_xfs; then
 	have_xfs=yes
 fi
-[ "$have_qemu" = no ] || cp first qemu-image
-rm first
+[ "$have_qemu" = no ] || cp image qemu-image
 
 for ((round = 1; round <= rounds; round++)); do
 	for work in "${works[@]}"; do
 		wanted "$work" || continue
-		[ -n "$on" ] || warm_memory
+		warm_memory
 		"work_$work"
 	done
 done

@@ -8,17 +8,15 @@ works=(live saved first_4k first_1m chain_100 copy copy_half copy_oldest random_
 	write_beside_copy mkdir worst_write rmdir mount space power)
 
 work_live () {
-	steady live source source $$
-	steady live forwarder fwd/direct "$forwarder_pid"
-	steady live fleecefs mnt/.live/image "$fleecefs_pid"
+	steady live on_source source
+	steady live pair mnt/.live/image
 }
 
 # All granules saved: rewriting them all once does that.
 work_saved () {
 	mkdir mnt/saved
 	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
-	steady saved forwarder fwd/direct "$forwarder_pid"
-	steady saved fleecefs mnt/.live/image "$fleecefs_pid"
+	steady saved pair mnt/.live/image
 	rmdir mnt/saved
 }
 
@@ -34,19 +32,24 @@ first () { # WORK FIO-ARGUMENTS
 	local work=$1
 
 	shift
+	warm_memory
 	fio_run "$work" forwarder fwd/direct "$forwarder_pid" "$@"
 	mkdir mnt/first
+	warm_memory
 	fio_run "$work" fleecefs mnt/.live/image "$fleecefs_pid" "$@"
 	rmdir mnt/first
 	if [ "$have_qemu" = yes ]; then
 		start_qemu
+		warm_memory
 		fio_run "$work" qemu qemu-live "$qemu_pid" "$@"
 		stop_qemu
 	fi
 	if [ "$have_xfs" = yes ]; then
 		cp --reflink=always xfs/live xfs/snapshot
+		warm_memory
 		fio_run "$work" reflink xfs/live $$ "$@"
 		rm xfs/snapshot
+		sync -f xfs
 	fi
 }
 
@@ -55,26 +58,35 @@ work_chain_100 () {
 	local i work='4k first write, depth 16'
 
 	mkdir mnt/first
+	warm_memory
 	fio_run "$work, again" one mnt/.live/image "$fleecefs_pid" "${first_4k[@]}"
 	rmdir mnt/first
 	for ((i = 0; i < 99; i++)); do
 		mkdir "mnt/c$i"
 	done
 	mkdir mnt/first
+	warm_memory
 	fio_run "$work, again" hundred mnt/.live/image "$fleecefs_pid" "${first_4k[@]}"
 	rmdir mnt/first mnt/c*
 }
 
 work_copy () {
-	cold_copy 'snapshot cp' forwarder fwd/cached
 	mkdir mnt/copy
-	cold_copy 'snapshot cp' fleecefs mnt/copy/image
+	in_turn copy_forwarder copy_fleecefs
 	rmdir mnt/copy
 	if [ "$have_qemu" = yes ]; then
 		start_qemu
 		cold_copy 'snapshot cp' qemu qemu-snapshot
 		stop_qemu
 	fi
+}
+
+copy_forwarder () {
+	cold_copy 'snapshot cp' forwarder fwd/cached
+}
+
+copy_fleecefs () {
+	cold_copy 'snapshot cp' fleecefs mnt/copy/image
 }
 
 # Every second granule, at random, is in the overlay.
@@ -117,30 +129,36 @@ diverge () { # SEED
 }
 
 work_random_read () {
-	fio_run 'snapshot 4k random read, depth 16' forwarder fwd/direct "$forwarder_pid" \
-		--rw=randread --numjobs=16 "${jobs_4k[@]}"
 	mkdir mnt/random
-	fio_run 'snapshot 4k random read, depth 16' fleecefs mnt/random/image "$fleecefs_pid" \
-		--rw=randread --numjobs=16 --readonly "${jobs_4k[@]}"
+	pair 'snapshot 4k random read, depth 16' mnt/random/image --rw=randread --numjobs=16 \
+		--readonly "${jobs_4k[@]}"
 	rmdir mnt/random
 }
 
 # A guest's rate while the snapshot, or the forwarder's file, is copied again and again; over its rate
 # alone.
 work_write_beside_copy () {
-	beside forwarder fwd/direct "$forwarder_pid" fwd/cached
 	mkdir mnt/beside
 	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
-	beside fleecefs mnt/.live/image "$fleecefs_pid" mnt/beside/image
+	in_turn beside_forwarder beside_fleecefs
 	rmdir mnt/beside
+}
+
+beside_forwarder () {
+	beside forwarder fwd/direct "$forwarder_pid" fwd/cached
+}
+
+beside_fleecefs () {
+	beside fleecefs mnt/.live/image "$fleecefs_pid" mnt/beside/image
 }
 
 beside () { # TARGET FILE PID COPIED
 	local copier
 
+	warm_memory
 	fio_run 'write alone' "$1" "$2" "$3" --rw=randwrite --numjobs=4 "${jobs_4k[@]}"
 	while [ ! -e beside-done ]; do
-		dd if="$4" iflag=nocache count=0 status=none
+		drop_cache "$4"
 		cat "$4" >/dev/null
 	done &
 	copier=$!
@@ -148,6 +166,7 @@ beside () { # TARGET FILE PID COPIED
 	: >beside-done
 	wait "$copier" # its last copy too, lest the file is open when all is unmounted
 	rm beside-done
+	drop_cache "$4"
 	record 'write beside cp, of that alone' "$1" "$(tail -n 2 "$csv" | awk -F, '
 		{ rate[NR] = $(NF - 2) } END { printf "%.0f", 100 * rate[2] / rate[1] }')" %
 }
@@ -196,7 +215,7 @@ work_mkdir () {
 
 # The worst write of a time, a minute in all rounds, with one mkdir a second: microseconds.
 work_worst_write () {
-	local i writer time=$((milliseconds * 3 / 1000))
+	local i writer time=$((milliseconds * 7 / 2000))
 
 	[ "$time" -ge 2 ] || time=2
 	worst forwarder fwd/direct
@@ -232,7 +251,7 @@ work_rmdir () {
 	mkdir mnt/newer
 	fio_run - - mnt/.live/image "$fleecefs_pid" --rw=write --bs=1m --size="$size"
 	cold_copy merge cp mnt/newer/image
-	dd if=mnt/newer/image iflag=nocache count=0 status=none
+	drop_cache mnt/newer/image
 	time=$({ time rmdir mnt/newer; } 2>&1)
 	record 'rmdir' fleecefs "$(to_ms "$time")" ms
 	time=$({ time await one_layer; } 2>&1)
@@ -251,7 +270,7 @@ one_layer () {
 work_mount () {
 	local i before
 
-	[ "$round" = 1 ] || [ "$size" -ge $((1 << 30)) ] || return # the quick form
+	[ "$round" = 1 ] || [ "$quick" = no ] || return
 	truncate -s 1T huge
 	start_fleecefs huge huge-mnt
 	for ((i = 0; i < 10; i++)); do
@@ -279,9 +298,9 @@ work_power () {
 
 	disk=$(mktemp -d "$output/power.XXXXXX") || fail "no directory in $output"
 	[ "$(stat -f -c %T "$disk")" != tmpfs ] || return
-	dd if=plain of="$disk/plain" bs=1M count=256 status=none
+	dd if=image of="$disk/plain" bs=1M count=256 status=none
 	truncate -s 256M "$disk/sparse"
-	dd if=plain of="$disk/image" bs=1M count=256 conv=fsync status=none
+	dd if=image of="$disk/image" bs=1M count=256 conv=fsync status=none
 	fio_run 'power: first write' fdatasync "$disk/plain" $$ "${first[@]}" --fdatasync=1 --direct=0
 	fio_run 'power: first write' new-blocks "$disk/sparse" $$ "${first[@]}" --fdatasync=1 --direct=0
 	start_fleecefs "$disk/image" "$disk/mnt" -o durability=power
