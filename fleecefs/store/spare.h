@@ -27,8 +27,8 @@
  * removed, if it can be; it is never followed or written to. Returns false when there is none. */
 bool spare_keep (int dir_fd);
 
-/* Has a new, empty file take the space that makes it a spare when it is replaced, its size stays.
- * Returns 0, also where a file system takes no space in advance, or -errno. */
+/* Has a new, empty file take the space that makes it a spare when it is replaced; its size stays.
+ * Returns 0, also where no space can be taken in advance, or -ENOSPC or -EDQUOT. */
 int spare_prepare (int fd);
 
 /* Moves the spare to name in another directory of the same file system and opens it for
