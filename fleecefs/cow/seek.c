@@ -111,7 +111,8 @@ look_up (const Seek *seek, uint64_t granule, Run *out)
 }
 
 /* The first granule from that one on which the source has of the wanted kind, a hole only if the
- * whole granule is one. */
+ * whole granule is one. What is behind the end of the snapshot does not count, also in its last
+ * granule: one that was data and a hole would keep those for ever who go from one to the other. */
 static uint64_t
 find_at_source (const Seek *seek, uint64_t granule)
 {
@@ -120,7 +121,11 @@ find_at_source (const Seek *seek, uint64_t granule)
   uint64_t at = granule * size;
 
   if (seek->wanted == SOURCE_DATA)
-    return units_min (source_find (source, at, SOURCE_DATA) / size, seek->end);
+    {
+      uint64_t data = source_find (source, at, SOURCE_DATA);
+
+      return data < seek->layer->size ? data / size : seek->end;
+    }
   while (at < seek->layer->size)
     {
       uint64_t hole = source_find (source, at, SOURCE_HOLE), data;
