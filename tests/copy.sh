@@ -94,6 +94,18 @@ same backup/img mnt/written/img
 [ "$(stat -c %i backup/img)" = "$inode" ] || fail 'not in place'
 literal=$(sed -n 's/^Literal data: \([0-9,]*\) bytes/\1/p' output)
 [ "${literal//,/}" -le 1000000 ] || fail "rsync sends $literal bytes for 5000 that changed"
+unmount mnt
 
+# An image that grew after the snapshot, within the snapshot's last granule, which is a hole: who goes
+# from data to hole and on comes to the end.
+truncate -s $((6 * 65536 + 100)) grows
+patch grows 0 4096
+cp grows truth-grows
+mount_fleecefs -o granule=64k grows mnt
+mkdir mnt/before || fail 'mkdir'
+patch mnt/.live/grows $((6 * 65536 + 8192)) 100
+timeout "$PATIENCE" cp --sparse=auto mnt/before/grows copy || fail "cp: status $?"
+same copy truth-grows
+timeout "$PATIENCE" tar -S -cf copy.tar -C mnt/before grows || fail "tar: status $?"
 unmount mnt
 echo 'snapshots are copied, and only their data is read'

@@ -321,7 +321,6 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
   g_autofree char *temporary = g_strconcat (name, ".new", NULL);
   g_autofree char *keys = g_key_file_to_data (file->keys, NULL, NULL);
   g_autofree char *text = whole_text (keys, false);
-  g_autofree char *spare_text = whole_text (keys, true);
   g_autofree char *old_text = NULL;
   g_autoptr (GError) local = NULL;
   bool ok;
@@ -331,6 +330,8 @@ keyfile_save (const Keyfile *file, int dir_fd, const char *name, bool durable, i
   ok = write_temporary (file, text, dir_fd, temporary, durable, -1, &local);
   if (!ok && spare_fd >= 0 && is_full (fail_code (local)))
     {
+      g_autofree char *spare_text = whole_text (keys, true);
+
       if (write_temporary (file, spare_text, dir_fd, temporary, durable, spare_fd, NULL))
         return replace_by_spare (file, dir_fd, temporary, name, durable, spare_fd, error);
       if (spare_give_back (spare_fd))
