@@ -2,6 +2,8 @@
 /* See calls.h. */
 #include "calls.h"
 
+#include "base/sync-range.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -292,15 +294,8 @@ ssize_t REAL (pread) (int, void *, size_t, off_t);
 ssize_t WRAP (pread) (int, void *, size_t, off_t);
 ssize_t REAL (pwrite) (int, const void *, size_t, off_t);
 ssize_t WRAP (pwrite) (int, const void *, size_t, off_t);
-#ifdef __USE_FILE_OFFSET64
-#define PWRITEV2_WRAP __wrap_pwritev64v2
-#define PWRITEV2_REAL __real_pwritev64v2
-#else
-#define PWRITEV2_WRAP __wrap_pwritev2
-#define PWRITEV2_REAL __real_pwritev2
-#endif
-ssize_t PWRITEV2_REAL (int, const struct iovec *, int, off_t, int);
-ssize_t PWRITEV2_WRAP (int, const struct iovec *, int, off_t, int);
+ssize_t REAL (pwritev) (int, const struct iovec *, int, off_t);
+ssize_t WRAP (pwritev) (int, const struct iovec *, int, off_t);
 off_t REAL (lseek) (int, off_t, int);
 off_t WRAP (lseek) (int, off_t, int);
 #ifdef FSTAT_IS_INLINE
@@ -340,6 +335,8 @@ int REAL_PLAIN (fsync) (int);
 int WRAP_PLAIN (fsync) (int);
 int REAL_PLAIN (fdatasync) (int);
 int WRAP_PLAIN (fdatasync) (int);
+int REAL_PLAIN (sync_range_end) (const SyncRange *, uint64_t, size_t);
+int WRAP_PLAIN (sync_range_end) (const SyncRange *, uint64_t, size_t);
 ssize_t REAL_PLAIN (fgetxattr) (int, const char *, void *, size_t);
 ssize_t WRAP_PLAIN (fgetxattr) (int, const char *, void *, size_t);
 int REAL_PLAIN (fsetxattr) (int, const char *, const void *, size_t, int);
@@ -367,7 +364,7 @@ WRAP (pwrite) (int fd, const void *buffer, size_t length, off_t offset)
 
 /* Its parts are one for the hook. */
 ssize_t
-PWRITEV2_WRAP (int fd, const struct iovec *parts, int n, off_t offset, int flags)
+WRAP (pwritev) (int fd, const struct iovec *parts, int n, off_t offset)
 {
   size_t length = 0;
   uint8_t *bytes;
@@ -382,15 +379,14 @@ PWRITEV2_WRAP (int fd, const struct iovec *parts, int n, off_t offset, int flags
   for (int i = 0; i < n; length += parts[i++].iov_len)
     memcpy (bytes + length, parts[i].iov_base, parts[i].iov_len);
 
-  PASSAGE (CALL_WRITE, fd, .offset = (uint64_t) offset, .length = length, .bytes = bytes,
-           .flags = flags);
+  PASSAGE (CALL_WRITE, fd, .offset = (uint64_t) offset, .length = length, .bytes = bytes);
   if (is_refused (fate))
     result = end (&passage, fate, -1);
   else
     {
       struct iovec part = { bytes, cut (fate, length) };
 
-      result = end (&passage, fate, PWRITEV2_REAL (fd, &part, 1, offset, flags));
+      result = end (&passage, fate, REAL (pwritev) (fd, &part, 1, offset));
     }
   free (bytes);
   return result;
@@ -579,6 +575,18 @@ WRAP_PLAIN (fdatasync) (int fd)
   PASSAGE (CALL_SYNC, fd, .flags = 1);
 
   ALL_OR_NOTHING (REAL_PLAIN (fdatasync) (fd));
+}
+
+/* Ours, so an error is not in errno. */
+int
+WRAP_PLAIN (sync_range_end) (const SyncRange *range, uint64_t offset, size_t length)
+{
+  PASSAGE (CALL_SYNC, range->fd, .offset = offset, .length = length, .flags = 1);
+  int r = is_refused (fate) ? -1 : REAL_PLAIN (sync_range_end) (range, offset, length);
+
+  if (r < 0)
+    errno = -r;
+  return end (&passage, fate, r < 0 ? -1 : 0) < 0 ? -errno : 0;
 }
 
 ssize_t

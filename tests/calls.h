@@ -30,7 +30,7 @@ typedef enum
   CALL_STAT,     /* fstat */
   CALL_OPEN,     /* open, openat of what is there; also directories */
   CALL_CLOSE,    /* close; when it fails, the descriptor is closed all the same */
-  CALL_WRITE,    /* pwrite, pwritev2 */
+  CALL_WRITE,    /* pwrite, pwritev */
   CALL_COPY,     /* copy_file_range, FICLONERANGE */
   CALL_ALLOCATE, /* fallocate */
   CALL_TRUNCATE, /* ftruncate */
@@ -39,7 +39,7 @@ typedef enum
   CALL_RENAME,   /* renameat, renameat2 */
   CALL_UNLINK,   /* unlinkat of a file */
   CALL_RMDIR,    /* rmdir, unlinkat with AT_REMOVEDIR */
-  CALL_SYNC,     /* fsync, fdatasync */
+  CALL_SYNC,     /* fsync, fdatasync, sync_range_end (sync-range.h) */
   CALL_GETXATTR, /* fgetxattr */
   CALL_XATTR,    /* fsetxattr, fremovexattr */
   CALL_KINDS,
@@ -75,12 +75,11 @@ typedef struct
   int to_fd;
   const char *to_name;
   uint64_t offset;   /* bytes; of truncate: the new size */
-  uint64_t length;   /* of read, write, copy, allocate, xattr */
+  uint64_t length;   /* of read, write, copy, allocate, xattr; of sync: 0: all of the file */
   const void *bytes; /* of write, and of xattr: the value, NULL: it is removed */
   int in_fd;         /* of copy: the other file */
   uint64_t in_offset;
-  int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 1 for fdatasync; of
-              * write: RWF_DSYNC, and 0 for pwrite */
+  int flags; /* of open, create, renameat2; of allocate: the mode; of sync: 0 for fsync, else 1 */
 } Call;
 
 typedef enum

@@ -307,8 +307,6 @@ end_change (PowerLog *log, const Call *call, ssize_t result)
   if (change->bytes != NULL && result > 0 && (uint64_t) result < change->length)
     change->length = (uint64_t) result;
   change->ended = log->now;
-  if (call->kind == CALL_WRITE && (call->flags & RWF_DSYNC) != 0)
-    change->certain = log->now;
   if (fstat (call->fd, &st) == 0)
     change->mtime = mtime_of (&st);
 }
@@ -344,6 +342,15 @@ make_certain (PowerLog *log, PowerNode *node, guint index)
     }
 }
 
+/* Is the change one of what was synced? */
+static bool
+is_synced (const Call *call, const PowerChange *change)
+{
+  return call->length == 0
+         || (change->kind == POWER_BYTES && change->offset >= call->offset
+             && change->offset + change->length <= call->offset + call->length);
+}
+
 static void
 end_sync (PowerLog *log, const Call *call)
 {
@@ -354,7 +361,7 @@ end_sync (PowerLog *log, const Call *call)
     {
       PowerChange *change = node->changes->pdata[i];
 
-      if (change->ended >= passing.begun)
+      if (change->ended >= passing.begun || !is_synced (call, change))
         continue;
       change->certain = MIN (change->certain, log->now);
       mtime = MAX (mtime, change->mtime);

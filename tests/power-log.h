@@ -7,8 +7,8 @@
  * end of a call is one, and so is each power_log_mark(). A change is certain
  *
  *     of bytes or size   since the end of an fsync or fdatasync of the file that began after the
- *                        change had ended; of bytes that are written with RWF_DSYNC, since the end
- *                        of that write, and no others for it
+ *                        change had ended; the same of bytes that are all in what a
+ *                        sync_range_end() (sync-range.h) was asked for
  *     of an mtime        the same, but fsync only
  *     of an attribute    as of an mtime
  *     of a name          the same of the directory that it is in. So a new file's own fsync is not

@@ -94,9 +94,9 @@ POWER_STATES=400 mutant 'a merge overwrites what only the journal has' journal-o
     's/r = merge->up \? overlay_renew \(dead->overlay\) : 0;/r = 0;/'
 mutant 'the log is not read' first-writes overlay/qcow2-replay.c 's/if \(log.size == 0\)/if (true)/'
 mutant 'the guest does not wait for the log' first-writes overlay/qcow2-log.c \
-    's/log->offset \+ at, true\)/log->offset + at, false)/'
+    's/r = await_disk \(log, log->next, batch->end\);/r = 0;/'
 mutant 'the log gives back only bytes whose entry is lost' first-writes overlay/qcow2-replay.c \
-    's/(  granule = map->journal.granule;\n)/$1  if ((change->data & ~saved (entry)) == 0) return 0;\n/'
+    's/(?=  r = qcow2_log_place)/  if ((change->data & ~saved (entry)) == 0)\n    return 0;\n/'
 mutant 'the log ends before what is made of it is on disk' lost-place overlay/qcow2-replay.c \
     's/return r == 0 \? group_sync \(map->sync\) : r;/return r;/'
 mutant 'a change in the log counts without its bytes' first-writes overlay/qcow2-log.c \
@@ -104,7 +104,7 @@ mutant 'a change in the log counts without its bytes' first-writes overlay/qcow2
 mutant 'a lap does not wait for the places' 'full-log writers' overlay/qcow2-log.c \
     's/  r = group_sync \(log->sync\);\n/  r = 0;\n/'
 mutant 'changes are written behind a lap that is not on disk' full-log overlay/qcow2-log.c \
-    's/r = write_to_disk \(log, &part, 1, 0\)/r = io_write_parts (log->fd, &part, 1, log->offset, false)/'
+    's/ \? await_disk \(log, 0, RECORD\) : r;/ ? 0 : r;/'
 mutant 'a new lap keeps the number of the one before' log-merge overlay/qcow2-log.c \
     's/new_lap \(record\);/(qcow2_journal_encode_lap (log->lap, record), log->lap);/'
 mutant 'a merge overwrites what the log has' log-merge snapshot/merge.c \
@@ -173,7 +173,7 @@ program=test-log
 mutant 'a lap does not wait for who writes to a place' full overlay/qcow2-log.c \
     's/while \(log->n_open > 0\)/while (false)/'
 mutant 'an error of a write to the log is that of one copy only' full overlay/qcow2-log.c \
-    's/      if \(r < 0\)\n        group_sync_fail \(log->sync, r\);\n//'
+    's/  if \(r < 0\)\n    group_sync_fail \(log->sync, r\);\n//'
 mutant 'the log goes on after a sync that failed' full overlay/qcow2-log.c \
     's/r = group_sync_error \(log->sync\);/r = 0;/'
 mutant 'bytes are read that may be in the log only' full overlay/overlay.c \

@@ -13,6 +13,7 @@
 #include "base/name.h"
 #include "base/pause.h"
 #include "base/scratch.h"
+#include "base/sync-range.h"
 #include "base/units.h"
 #include "base/zero.h"
 #include "test-util.h"
@@ -109,7 +110,7 @@ END_TEST
 
 #define N_PARTS 300
 
-/* More parts than go into one call, some of them empty; written through, or not. */
+/* More parts than go into one call, some of them empty. */
 START_TEST (test_write_parts)
 {
   const char *path = test_path ("f");
@@ -124,12 +125,38 @@ START_TEST (test_write_parts)
       parts[i] = (struct iovec){ buffer + length, i % 8 };
       length += i % 8;
     }
-  ck_assert_int_eq (io_write_parts (fd, parts, N_PARTS, 100, _i == 1), 0);
+  ck_assert_int_eq (io_write_parts (fd, parts, N_PARTS, 100), 0);
   ck_assert_int_eq (io_read (fd, back, sizeof back, 100), (ssize_t) length);
   test_assert_bytes ("what was written", back, buffer, length);
-  ck_assert_int_eq (io_write_parts (fd, parts, 0, 0, _i == 1), 0);
+  ck_assert_int_eq (io_write_parts (fd, parts, 0, 0), 0);
   close (fd);
-  ck_assert_int_eq (io_write_parts (-1, parts, N_PARTS, 0, _i == 1), -EBADF);
+  ck_assert_int_eq (io_write_parts (-1, parts, N_PARTS, 0), -EBADF);
+}
+END_TEST
+
+/* Any part of it, not only whole pages; also when the file was cut off behind our back. */
+START_TEST (test_sync_range)
+{
+  static const uint8_t bytes[256 * KIB];
+  SyncRange range = { 0 }, none = { 0 };
+  int fd = open (test_path ("f"), O_RDWR | O_CREAT | O_CLOEXEC, 0600), pipe_fds[2];
+
+  ck_assert_int_eq (io_write_full (fd, bytes, sizeof bytes, 0), 0);
+  ck_assert (sync_range_open (&range, fd, 64 * KIB, 128 * KIB));
+  sync_range_begin (&range, 64 * KIB + 1, 4200);
+  ck_assert_int_eq (sync_range_end (&range, 64 * KIB + 1, 4200), 0);
+  ck_assert_int_eq (sync_range_end (&range, 64 * KIB, 128 * KIB), 0);
+  ck_assert_int_eq (sync_range_end (&range, 192 * KIB - 1, 1), 0);
+  ck_assert_int_eq (io_truncate (fd, 0), 0);
+  ck_assert_int_eq (sync_range_end (&range, 192 * KIB - 1, 1), 0);
+  sync_range_close (&range);
+  sync_range_close (&none);
+  close (fd);
+
+  ck_assert_int_eq (pipe2 (pipe_fds, O_CLOEXEC), 0);
+  ck_assert (!sync_range_open (&range, pipe_fds[0], 0, 4096));
+  close (pipe_fds[0]);
+  close (pipe_fds[1]);
 }
 END_TEST
 
@@ -794,7 +821,8 @@ base_suite (void)
   tcase_add_loop_test (io, test_read, 0, G_N_ELEMENTS (reads));
   tcase_add_loop_test (io, test_io_errors, 0, G_N_ELEMENTS (bad_fds));
   tcase_add_loop_test (io, test_partial_write, 0, G_N_ELEMENTS (limited_writes));
-  tcase_add_loop_test (io, test_write_parts, 0, 2);
+  tcase_add_test (io, test_write_parts);
+  tcase_add_test (io, test_sync_range);
   tcase_add_loop_test (units, test_parse_size, 0, G_N_ELEMENTS (sizes));
   tcase_add_loop_test (units, test_divisions, 0, G_N_ELEMENTS (divisions));
   tcase_add_loop_test (names_case, test_name, 0, G_N_ELEMENTS (names));

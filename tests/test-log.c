@@ -89,8 +89,6 @@ static int
 begin_save (uint64_t cluster, uint32_t data, uint32_t zero)
 {
   uint8_t bytes[4 * GRANULE];
-  unsigned n = 0;
-  int r;
 
   ck_assert_int_eq (overlay_prepare (overlay, cluster, 1, true), 0);
   pthread_mutex_lock (&meta);
@@ -99,11 +97,7 @@ begin_save (uint64_t cluster, uint32_t data, uint32_t zero)
   pthread_mutex_unlock (&meta);
   ck_assert (overlay_may_log (overlay, cluster, data));
   fill (cluster, data, bytes);
-  r = overlay_log (overlay, cluster, data, zero, bytes);
-  for (unsigned i = 0; i < 32 && r == 0; i++)
-    if (data >> i & 1)
-      r = overlay_write (overlay, cluster * 32 + i, 1, bytes + n++ * GRANULE);
-  return r;
+  return overlay_log (overlay, cluster, data, zero, bytes);
 }
 
 static void
@@ -364,35 +358,35 @@ START_TEST (test_full_waits)
 }
 END_TEST
 
-static atomic_uint n_syncs, n_through; /* of the overlay */
-static atomic_int sync_errnum, through_errnum, write_errnum;
+static atomic_uint n_syncs, n_parts; /* of the overlay, and of parts of it */
+static atomic_int sync_errnum, part_errnum, write_errnum;
 static uint64_t write_fails_from; /* this offset */
 
 static CallFate
 decide (const Call *call, G_GNUC_UNUSED void *data)
 {
-  bool through = call->kind == CALL_WRITE && (call->flags & RWF_DSYNC) != 0;
-  int errnum = call->kind == CALL_SYNC            ? sync_errnum
-               : through                          ? through_errnum
+  bool part = call->kind == CALL_SYNC && call->length > 0;
+  int errnum = part                               ? part_errnum
+               : call->kind == CALL_SYNC          ? sync_errnum
                : call->offset >= write_fails_from ? write_errnum
                                                   : 0;
 
-  n_syncs += call->kind == CALL_SYNC;
-  n_through += through;
+  n_syncs += call->kind == CALL_SYNC && !part;
+  n_parts += part;
   return (CallFate){ errnum != 0 ? CALL_FAIL : CALL_GO_ON, errnum, 0 };
 }
 
 static void
 watch (void)
 {
-  n_syncs = n_through = 0;
-  sync_errnum = through_errnum = write_errnum = 0;
+  n_syncs = n_parts = 0;
+  sync_errnum = part_errnum = write_errnum = 0;
   write_fails_from = 0;
   calls_watch (CALL_STORE, path);
   calls_hook (1U << CALL_STORE, 1U << CALL_SYNC | 1U << CALL_WRITE, decide, NULL, NULL);
 }
 
-/* What a small copy costs: one write that is waited for; with a new lap, a sync and one more. */
+/* What a small copy costs: one sync of what was written; with a new lap, a sync and one more. */
 START_TEST (test_cost)
 {
   save (0, 1, 0);
@@ -400,10 +394,10 @@ START_TEST (test_cost)
   for (unsigned i = 1; i < PER_LAP; i++)
     save (i, 1, 0);
   ck_assert_uint_eq (n_syncs, 0);
-  ck_assert_uint_eq (n_through, PER_LAP - 1);
+  ck_assert_uint_eq (n_parts, PER_LAP - 1);
   save (PER_LAP, 1, 0);
   ck_assert_uint_eq (n_syncs, 1);
-  ck_assert_uint_eq (n_through, PER_LAP + 1);
+  ck_assert_uint_eq (n_parts, PER_LAP + 1);
 }
 END_TEST
 
@@ -433,14 +427,14 @@ START_TEST (test_sync_fails)
 }
 END_TEST
 
-/* The same of the write to the log: an error of another's bytes may have come with it. */
-START_TEST (test_write_through_fails)
+/* The same of what was written to the log: an error of another's bytes may have come with it. */
+START_TEST (test_part_fails)
 {
   save (0, 1, 0);
   watch ();
-  through_errnum = EIO;
+  part_errnum = EIO;
   ck_assert_int_eq (begin_save (1, 1, 0), -EIO);
-  through_errnum = 0;
+  part_errnum = 0;
   ck_assert_int_eq (begin_save (2, 1, 0), -EIO);
   ck_assert_int_eq (overlay_sync (overlay), -EIO);
 }
@@ -461,6 +455,25 @@ START_TEST (test_write_fails)
   assert_saved (0, 1, 0);
   assert_saved (1, 0, 0);
   assert_saved (2, 1, 0);
+}
+END_TEST
+
+/* So is one of a place: the log goes on, into its next lap too. What it has of that copy is right.
+ */
+START_TEST (test_place_fails)
+{
+  save (0, 1, 0);
+  watch ();
+  write_fails_from = DATA_OFFSET;
+  write_errnum = ENOSPC;
+  ck_assert_int_eq (begin_save (1, 1, 0), -ENOSPC);
+  write_errnum = 0;
+  for (unsigned i = 2; i < PER_LAP + (unsigned) _i; i++)
+    save (i, 1, 0);
+  ck_assert_uint_eq (n_syncs, (unsigned) _i);
+  reopen ();
+  for (unsigned i = 0; i < PER_LAP + (unsigned) _i; i++)
+    assert_saved (i, i != 1 || _i == 0, 0);
 }
 END_TEST
 
@@ -496,6 +509,32 @@ END_TEST
 
 #define N_WRITERS 8
 
+static char order[16];
+
+static void
+note_order (const Call *call, G_GNUC_UNUSED ssize_t result, G_GNUC_UNUSED int errnum,
+            G_GNUC_UNUSED void *data)
+{
+  const char *word = call->kind == CALL_SYNC       ? "sync "
+                     : call->offset >= DATA_OFFSET ? "place "
+                                                   : "log ";
+
+  g_strlcat (order, word, sizeof order);
+}
+
+/* The disk has begun with the log when the bytes are written to their place. */
+START_TEST (test_order)
+{
+  save (0, 1, 0);
+  watch ();
+  calls_hook (1U << CALL_STORE, 1U << CALL_SYNC | 1U << CALL_WRITE, NULL, note_order, NULL);
+  ck_assert_int_eq (begin_save (1, 1, 0), 0);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  ck_assert_str_eq (order, "log place sync ");
+  end_save (1, 1, 0);
+}
+END_TEST
+
 static void *
 save_own (void *data)
 {
@@ -524,7 +563,7 @@ START_TEST (test_shared)
   for (unsigned i = 0; i < 6; i++)
     pthread_join (threads[i], NULL);
   ck_assert_uint_eq (n_syncs, 0);
-  ck_assert_uint_eq (n_through, 2);
+  ck_assert_uint_eq (n_parts, 2);
   calls_hook (0, 0, NULL, NULL, NULL);
   lose_bytes (DATA_OFFSET, 8 * CLUSTER);
   reopen ();
@@ -690,9 +729,11 @@ suite (void)
   tcase_add_test (full, test_full_waits);
   tcase_add_test (full, test_cost);
   tcase_add_test (full, test_sync_fails);
-  tcase_add_test (full, test_write_through_fails);
+  tcase_add_test (full, test_part_fails);
   tcase_add_test (full, test_write_fails);
+  tcase_add_loop_test (full, test_place_fails, 0, 2);
   tcase_add_test (full, test_no_space);
+  tcase_add_test (many, test_order);
   tcase_add_test (many, test_shared);
   tcase_add_test (many, test_many);
   tcase_add_loop_test (bad, test_hostile, 0, G_N_ELEMENTS (hostile));

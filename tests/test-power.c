@@ -352,19 +352,6 @@ START_TEST (writers)
 }
 END_TEST
 
-/* What a copy's bytes come to disk by: the second write to the log, or a sync. */
-static CallKind
-kind_of_sync (void)
-{
-  return qcow2_log_size > 0 ? CALL_WRITE : CALL_SYNC;
-}
-
-static unsigned
-nth_sync (void)
-{
-  return qcow2_log_size > 0 ? 2 : 1;
-}
-
 static void
 write_second_cluster (G_GNUC_UNUSED void *data)
 {
@@ -378,8 +365,7 @@ START_TEST (shared_sync)
   bed_open (bed, true);
   bed_mkdir (bed, "a");
   bed_write (bed, 0, 0, 512); /* the table is there */
-  power_log_interject (bed->log, CALL_STORE, kind_of_sync (), nth_sync (), write_second_cluster,
-                       NULL);
+  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, write_second_cluster, NULL);
   bed_write (bed, 0, 8 * KIB, 4 * KIB);
   ck_assert (power_log_join (bed->log));
   crash ("shared sync", &thorough);
@@ -399,7 +385,7 @@ START_TEST (second_writer)
   bed_open (bed, true);
   bed_mkdir (bed, "a");
   bed_write (bed, 0, 0, 512);
-  power_log_interject (bed->log, CALL_STORE, kind_of_sync (), nth_sync (), overwrite, NULL);
+  power_log_interject (bed->log, CALL_STORE, CALL_SYNC, 1, overwrite, NULL);
   bed_write (bed, 0, 10 * KIB, 512);
   ck_assert (power_log_join (bed->log));
   crash ("second writer", &thorough);

@@ -94,17 +94,8 @@ parts_left (const struct iovec *parts, int n, size_t done, struct iovec *out)
   return n_left;
 }
 
-/* For a file system that cannot sync a write by itself: all of the file. */
-static int
-write_through (int fd, const struct iovec *parts, int n, uint64_t offset)
-{
-  int r = io_write_parts (fd, parts, n, offset, false);
-
-  return r == 0 ? io_sync (fd, true) : r;
-}
-
 int
-io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool through)
+io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset)
 {
   struct iovec left[IO_PARTS_MAX];
   size_t done = 0;
@@ -112,14 +103,12 @@ io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool 
 
   while ((n_left = parts_left (parts, n, done, left)) > 0)
     {
-      ssize_t r = pwritev2 (fd, left, n_left, (off_t) (offset + done), through ? RWF_DSYNC : 0);
+      ssize_t r = pwritev (fd, left, n_left, (off_t) (offset + done));
 
       if (r > 0)
         done += (size_t) r;
       else if (r == 0)
         return -EIO;
-      else if (through && (errno == EOPNOTSUPP || errno == ENOSYS))
-        return write_through (fd, parts, n, offset);
       else if (errno != EINTR)
         return -errno;
     }

@@ -24,10 +24,8 @@ ssize_t io_write (int fd, const void *buffer, size_t length, uint64_t offset);
 /* Writes exactly length bytes. Returns 0 or -errno. */
 int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);
 
-/* Writes all bytes of the n parts, one after another; through: and returns when these are on disk,
- * with what is needed to find them, while other changes of the file need not be. Returns 0 or
- * -errno. */
-int io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset, bool through);
+/* Writes all bytes of the n parts, one after another. Returns 0 or -errno. */
+int io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset);
 
 /* Has writing the file to its disk failed, also in the background, since it was opened or this was
  * asked last by this descriptor? Then -errno; else 0. Does not block. */

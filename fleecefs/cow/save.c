@@ -55,8 +55,8 @@ typedef struct
   bool logged;
 } Kept;
 
-/* Brings bytes and entries to disk if the overlay is durable, and the bytes to their place if they
- * are not there. On return 0 keep_done() must follow. */
+/* Brings the bytes to their place if they are not there, and bytes and entries to disk if the
+ * overlay is durable. On return 0 keep_done() must follow. */
 static int
 keep (const Save *save, Kept *kept)
 {
@@ -70,16 +70,11 @@ keep (const Save *save, Kept *kept)
   kept->logged
       = kept->is_held && overlay_may_log (kept->to, kept->cluster + w, kept->data.words[w]);
   if (kept->logged)
-    r = overlay_log (kept->to, kept->cluster + w, kept->data.words[w], kept->zero.words[w],
-                     kept->held.bytes);
-  if (r < 0)
-    return r;
-  PAUSE_POINT ("writer:kept");
+    return overlay_log (kept->to, kept->cluster + w, kept->data.words[w], kept->zero.words[w],
+                        kept->held.bytes);
   if (kept->is_held)
     r = copy_place_held (save->disk, kept->to, save->region, &kept->data, &kept->held);
-  if (r < 0 && kept->logged)
-    overlay_log_done (kept->to);
-  if (r == 0 && !kept->logged)
+  if (r == 0)
     r = overlay_journal (kept->to, kept->cluster, geometry->clusters_per_region, kept->data.words,
                          kept->zero.words);
   return r;

@@ -8,9 +8,9 @@
  *     [stripe.meta] overlay_reserve  a place for each cluster with data
  *     overlay_write                  the bytes, no lock held
  *     overlay_journal                durable: bytes and entries are on disk; may block
- *      or, of a small copy to a durable one, if overlay_may_log():
- *     overlay_log                    bytes and entries are on disk, elsewhere; may block
- *     overlay_write
+ *      or both, of a small copy to a durable one, if overlay_may_log():
+ *     overlay_log                    bytes and entries are on disk elsewhere, and the bytes in
+ *                                    their place; may block
  *     [stripe.meta] overlay_record   the entries, in the file
  *     overlay_journal_done           durable; or overlay_log_done
  *     [stripe.lock] overlay_publish  the entries, for lookups

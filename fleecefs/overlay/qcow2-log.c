@@ -46,6 +46,7 @@ qcow2_log_init (Qcow2Log *log, int fd, uint64_t granule, GroupSync *sync)
 void
 qcow2_log_clear (Qcow2Log *log)
 {
+  sync_range_close (&log->range);
   pthread_cond_destroy (&log->changed);
   lock_clear (&log->lock);
 }
@@ -65,11 +66,12 @@ int
 qcow2_log_begin (Qcow2Log *log, uint64_t offset, uint64_t size)
 {
   uint8_t *zeros = scratch_get (SCRATCH_COPY);
-  int r = zeros == NULL ? -ENOMEM : 0;
+  int r = 0;
 
   log->size = 0;
-  if (r == 0)
-    memset (zeros, 0, SCRATCH_SIZE);
+  if (zeros == NULL || !sync_range_open (&log->range, log->fd, offset, size))
+    return -ENOMEM;
+  memset (zeros, 0, SCRATCH_SIZE);
   for (uint64_t at = 0, n; r == 0 && at < size; at += n)
     {
       n = size - at < SCRATCH_SIZE ? size - at : SCRATCH_SIZE;
@@ -99,20 +101,24 @@ add_entry (Qcow2Log *log, Qcow2LogEntry *entry) LOCK_REQUIRES (&log->lock)
   log->last = entry;
 }
 
-/* The first write only says whether there is an error of writing, which is the callers' alone: one
- * of the second may be of a sync, which nobody else would be told. */
+/* Waits for what was written from one place of the log to another. An error may be of other bytes,
+ * and nobody else is told. */
 static int
-write_to_disk (Qcow2Log *log, const struct iovec *parts, int n, uint64_t at)
+await_disk (Qcow2Log *log, uint64_t start, uint64_t end)
 {
-  int r = io_write_parts (log->fd, parts, n, log->offset + at, false);
+  int r = sync_range_end (&log->range, log->offset + start, end - start);
 
-  if (r == 0)
-    {
-      r = io_write_parts (log->fd, parts, n, log->offset + at, true);
-      if (r < 0)
-        group_sync_fail (log->sync, r);
-    }
+  if (r < 0)
+    group_sync_fail (log->sync, r);
   return r;
+}
+
+static int
+write_lap (Qcow2Log *log, const uint8_t record[static RECORD])
+{
+  int r = io_write_full (log->fd, record, RECORD, log->offset);
+
+  return r == 0 ? await_disk (log, 0, RECORD) : r;
 }
 
 /* All that was added is in its place, and a new lap begins. By who is `writing`; drops the lock
@@ -121,7 +127,6 @@ static int
 begin_lap (Qcow2Log *log) LOCK_REQUIRES (&log->lock)
 {
   uint8_t record[RECORD];
-  struct iovec part = { record, RECORD };
   uint64_t lap = new_lap (record);
   int r;
 
@@ -133,7 +138,7 @@ begin_lap (Qcow2Log *log) LOCK_REQUIRES (&log->lock)
   lock_release (&log->lock);
   r = group_sync (log->sync);
   if (r == 0)
-    r = write_to_disk (log, &part, 1, 0);
+    r = write_lap (log, record);
   lock_acquire (&log->lock);
   if (r == 0)
     {
@@ -172,39 +177,63 @@ gather (Qcow2Log *log, struct iovec *parts, Qcow2LogEntry **out_last, uint64_t *
   return n;
 }
 
+/* A write for several. */
+typedef struct
+{
+  Qcow2LogEntry *first, *last; /* for whom; NULL: nobody */
+  uint64_t end;
+  int result;
+} Batch;
+
 /* Writes for all that wait, or for as many as fit. Nothing may follow what is not on disk, for who
- * reads the log stops there. Drops the lock meanwhile. */
+ * reads the log stops there. The disk has begun with it on return. Drops the lock meanwhile. */
 static void
-write_batch (Qcow2Log *log) LOCK_REQUIRES (&log->lock)
+begin_batch (Qcow2Log *log, Batch *batch) LOCK_REQUIRES (&log->lock)
 {
   struct iovec parts[2 * BATCH_MAX + 1];
-  Qcow2LogEntry *entry, *last = NULL;
-  uint64_t end;
   int n, r;
 
   log->writing = true;
   r = group_sync_error (log->sync);
   if (r == 0 && !fits (log, log->next, log->first))
     r = begin_lap (log);
-  entry = log->first;
+  batch->first = log->first;
   if (r < 0)
     {
-      last = log->last;
+      batch->last = log->last;
       log->first = NULL;
     }
   else
     {
-      n = gather (log, parts, &last, &end);
+      n = gather (log, parts, &batch->last, &batch->end);
       lock_release (&log->lock);
       PAUSE_POINT ("log:writing");
-      r = write_to_disk (log, parts, n, log->next);
+      r = io_write_parts (log->fd, parts, n, log->offset + log->next);
+      if (r == 0)
+        sync_range_begin (&log->range, log->offset + log->next, batch->end - log->next);
+      lock_acquire (&log->lock);
+    }
+  batch->result = r;
+}
+
+/* Waits for the disk, and tells all. */
+static void
+end_batch (Qcow2Log *log, const Batch *batch) LOCK_REQUIRES (&log->lock)
+{
+  Qcow2LogEntry *entry = batch->first;
+  int r = batch->result;
+
+  if (r == 0)
+    {
+      lock_release (&log->lock);
+      r = await_disk (log, log->next, batch->end);
       lock_acquire (&log->lock);
       if (r == 0)
-        log->next = end;
+        log->next = batch->end;
     }
   for (Qcow2LogEntry *next; entry != NULL; entry = next)
     {
-      next = entry == last ? NULL : entry->next;
+      next = entry == batch->last ? NULL : entry->next;
       entry->result = r;
       entry->ended = true;
       log->n_open += r == 0;
@@ -214,15 +243,45 @@ write_batch (Qcow2Log *log) LOCK_REQUIRES (&log->lock)
 }
 
 int
+qcow2_log_place (int fd, uint64_t granule, const Qcow2Change *change, const uint8_t *bytes)
+{
+  int r = 0;
+
+  for (uint32_t left = change->data; left != 0 && r == 0; left &= left - 1)
+    {
+      r = io_write_full (fd, bytes, granule,
+                         change->host_offset + (unsigned) __builtin_ctz (left) * granule);
+      bytes += granule;
+    }
+  return r;
+}
+
+static void
+leave (Qcow2Log *log) LOCK_REQUIRES (&log->lock)
+{
+  if (--log->n_open == 0)
+    pthread_cond_broadcast (&log->changed);
+}
+
+int
 qcow2_log_add (Qcow2Log *log, const Qcow2Change *change, const void *bytes)
 {
   Qcow2LogEntry entry
       = { .change = change, .bytes = bytes, .length = bytes_of (change, log->granule) };
+  Batch batch = { 0 };
+  int r;
 
   g_assert (entry.length <= QCOW2_LOG_BYTES_MAX && RECORD + entry.length <= log->size - RECORD);
   entry.check = crc64 (0, bytes, entry.length);
   lock_acquire (&log->lock);
   add_entry (log, &entry);
+  if (!log->writing)
+    begin_batch (log, &batch);
+  lock_release (&log->lock);
+  r = qcow2_log_place (log->fd, log->granule, change, bytes);
+  lock_acquire (&log->lock);
+  if (batch.first != NULL)
+    end_batch (log, &batch);
   while (!entry.ended)
     if (log->writing)
       {
@@ -230,17 +289,21 @@ qcow2_log_add (Qcow2Log *log, const Qcow2Change *change, const void *bytes)
         lock_wait (&log->lock, &log->changed);
       }
     else
-      write_batch (log);
+      {
+        begin_batch (log, &batch);
+        end_batch (log, &batch);
+      }
+  if (entry.result == 0 && r < 0)
+    leave (log);
   lock_release (&log->lock);
-  return entry.result;
+  return entry.result < 0 ? entry.result : r;
 }
 
 void
 qcow2_log_done (Qcow2Log *log)
 {
   lock_acquire (&log->lock);
-  if (--log->n_open == 0)
-    pthread_cond_broadcast (&log->changed);
+  leave (log);
   lock_release (&log->lock);
 }
 

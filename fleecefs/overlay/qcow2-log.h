@@ -4,12 +4,14 @@
  *
  * The place of a granule in the overlay is new more often than not. A sync that has to bring it to
  * disk has to bring what the file system wrote down of its new blocks as well, which takes another
- * trip. So the bytes go where the file has blocks already, and only that write is waited for
- * (RWF_DSYNC); they go to their place, and the entry to its table, with some later sync:
+ * trip. So the bytes go where the file has blocks already, and only that part of the file is waited
+ * for (sync-range.h). They go to their place while the disk writes, the entry goes to its table
+ * after that, and both are on disk with some later sync:
  *
- *     qcow2_log_add(), the bytes in their place, the entry in the table, qcow2_log_done()
+ *     qcow2_log_add(), the entry in the table, qcow2_log_done()
  *
- * An entry may so be on disk before the bytes that it leads to, as long as the log has these. Who
+ * An entry may so be on disk before the bytes that it leads to, as long as the log has these; and
+ * bytes may be in a place, that no entry leads to, which the log never got. Who
  * reads the log therefore writes all of its bytes to their places again, whatever the tables say,
  * and keeps the log until that is on disk. The file must reach as far as the places, and have the
  * table, on disk, before a change is added.
@@ -29,6 +31,7 @@
  */
 #pragma once
 
+#include "base/sync-range.h"
 #include "overlay/qcow2-journal.h"
 
 /* In bytes. */
@@ -45,6 +48,7 @@ typedef struct
   GroupSync *sync;
   uint64_t granule;      /* bytes */
   uint64_t offset;       /* in the file, bytes */
+  SyncRange range;       /* all of it */
   _Atomic uint64_t size; /* bytes; 0: there is no log. Set last */
 
   Lock lock;
@@ -61,21 +65,23 @@ void qcow2_log_init (Qcow2Log *log, int fd, uint64_t granule, GroupSync *sync);
 /* Nobody is in it. */
 void qcow2_log_clear (Qcow2Log *log);
 
-/* Begins the log at that offset of the file, empty. Its blocks are written, not synced. Returns 0
- * or -errno: there is no log. */
+/* Begins the log at that offset of the file, empty; once. Its blocks are written, not synced.
+ * Returns 0 or -errno: there is no log. ENOMEM also where the file cannot be mapped. */
 int qcow2_log_begin (Qcow2Log *log, uint64_t offset, uint64_t size);
 
-/* On return 0 the change, and its bytes (at most QCOW2_LOG_BYTES_MAX), are on disk, and the caller
- * owes a qcow2_log_done(). Blocks; -errno. */
+/* On return 0 the change, and its bytes (at most QCOW2_LOG_BYTES_MAX), are on disk, the bytes are
+ * in their place in the file, and the caller owes a qcow2_log_done(). Blocks; -errno. */
 int qcow2_log_add (Qcow2Log *log, const Qcow2Change *change, const void *bytes);
 
-/* The bytes of one qcow2_log_add() are in their place and the entry is in its table in the file, or
- * the copy has failed. */
+/* The entry of one qcow2_log_add() is in its table in the file, or the copy has failed. */
 void qcow2_log_done (Qcow2Log *log);
 
 /* Syncs the file and begins a new lap. On return 0 no change that was done before counts. Blocks;
  * -errno. */
 int qcow2_log_renew (Qcow2Log *log);
+
+/* Writes the bytes of a change to their places. Returns 0 or -errno. */
+int qcow2_log_place (int fd, uint64_t granule, const Qcow2Change *change, const uint8_t *bytes);
 
 /* What is done with a change that was read. Returns 0 or -errno, which ends the reading. */
 typedef int Qcow2LogFunc (void *data, const Qcow2Change *change, const uint8_t *bytes);

@@ -45,7 +45,7 @@ qcow2_map_make_durable (Qcow2Map *map)
   map->durable = true;
 }
 
-/* Where there is no space for it, copies do without. */
+/* Where there is no space for it, also in memory, copies do without. */
 static int
 begin_log (Qcow2Map *map)
 {
@@ -57,7 +57,7 @@ begin_log (Qcow2Map *map)
   first = qcow2_take_clusters (map, units_div_up (LOG_SIZE, qcow2_cluster_size (&map->header)), &n);
   map->log_run = (Qcow2Run){ first << map->header.cluster_bits, n << map->header.cluster_bits };
   r = qcow2_log_begin (&map->log, map->log_run.offset, units_min (LOG_SIZE, map->log_run.size));
-  return r == -ENOSPC || r == -EDQUOT || r == -EFBIG ? 0 : r;
+  return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -ENOMEM ? 0 : r;
 }
 
 int

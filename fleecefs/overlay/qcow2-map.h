@@ -89,8 +89,8 @@ bool qcow2_map_may_log (Qcow2Map *map, uint64_t cluster, uint32_t data);
 /* Has it one, for copies of so many granules? */
 bool qcow2_map_has_log (const Qcow2Map *map, unsigned n_granules);
 /* The same as qcow2_map_journal() for such a copy, whose bytes are not written yet: they are here,
- * one granule after another, and must be written to their place before qcow2_map_record().
- * qcow2_map_log_done() must follow that. */
+ * one granule after another, and are in their place then. qcow2_map_log_done() must follow
+ * qcow2_map_record(). */
 int qcow2_map_log (Qcow2Map *map, uint64_t cluster, uint32_t data, uint32_t zero,
                    const void *bytes);
 void qcow2_map_log_done (Qcow2Map *map);

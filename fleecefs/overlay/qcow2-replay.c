@@ -78,23 +78,16 @@ replay_change (void *data, const Qcow2Change *change, uint64_t check)
 static int
 replay_logged (void *data, const Qcow2Change *change, const uint8_t *bytes)
 {
-  uint64_t granule;
   Qcow2Map *map = data;
   Qcow2Entry *entry;
-  int r = 0;
+  int r;
 
   if (!is_possible (map, change))
     return -EUCLEAN;
   entry = qcow2_entry (map, change->cluster);
   if (entry == NULL || (change->data != 0 && !take_place (map, entry, change->host_offset)))
     return -EUCLEAN;
-  granule = map->journal.granule;
-  for (uint32_t left = change->data; left != 0 && r == 0; left &= left - 1)
-    {
-      r = io_write_full (map->fd, bytes, granule,
-                         change->host_offset + (unsigned) __builtin_ctz (left) * granule);
-      bytes += granule;
-    }
+  r = qcow2_log_place (map->fd, map->journal.granule, change, bytes);
   return r == 0 ? complete_entry (map, change) : r;
 }
 
