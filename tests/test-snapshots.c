@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/pause.h"
 #include "base/units.h"
+#include "snapshot/merge.h"
 #include "snapshot/survey.h"
 #include "test-util.h"
 
@@ -20,6 +21,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SIZE (2 * MIB + 1001)
@@ -489,6 +491,49 @@ START_TEST (test_mtimes)
   ck_assert (times[2].tv_sec > times[1].tv_sec
              || (times[2].tv_sec == times[1].tv_sec && times[2].tv_nsec > times[1].tv_nsec));
   ck_assert (memcmp (&times[2], &times[3], sizeof times[0]) == 0);
+  close_set ();
+}
+END_TEST
+
+static struct timespec
+freeze_written (unsigned granule, const char *name)
+{
+  g_autoptr (Snapshot) snapshot = NULL;
+
+  write_pattern (0, granule, 1, 2);
+  ck_assert_int_eq (snapshots_create (set, name, &snapshot), 0);
+  return snapshot_mtime (snapshot, 0);
+}
+
+/* Times of an image that is ahead of the host's clock go on after a kill: what is written then has
+ * no time that a snapshot had before, also one that a backup has and the store has not. */
+START_TEST (test_mtimes_after_kill)
+{
+  const struct timespec ahead[2] = { { .tv_sec = time (NULL) + 100000 },
+                                     { .tv_sec = time (NULL) + 100000 } };
+  struct timespec last = { 0 };
+
+  add_image ("vm1.img", SIZE, 1);
+  ck_assert_int_eq (utimensat (AT_FDCWD, test_path ("vm1.img"), ahead, 0), 0);
+  open_set ();
+  for (unsigned i = 0; i < 6; i++)
+    {
+      static const char *const in_order[] = { "a", "b", "c", "d", "e", "f" };
+      struct timespec now = freeze_written (i, in_order[i]);
+
+      ck_assert_msg (now.tv_sec > last.tv_sec
+                         || (now.tv_sec == last.tv_sec && now.tv_nsec > last.tv_nsec),
+                     "%s is not later than the one before", in_order[i]);
+      last = now;
+      if (i == 1)
+        ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+      if (i % 2 == 1)
+        {
+          merge_stop (set);
+          snapshots_abandon (set); /* as a kill: writes nothing */
+          open_set ();
+        }
+    }
   close_set ();
 }
 END_TEST
@@ -1264,6 +1309,7 @@ snapshots_suite (void)
   tcase_add_test (verbs, test_remove_referenced);
   tcase_add_test (again, test_remount);
   tcase_add_test (again, test_mtimes);
+  tcase_add_test (again, test_mtimes_after_kill);
   tcase_add_test (again, test_ids);
   tcase_add_loop_test (merge, test_merge, 0, 2 * G_N_ELEMENTS (merges));
   tcase_add_test (merge, test_survey_merge);

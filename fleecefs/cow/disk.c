@@ -75,6 +75,12 @@ disk_write_time (Disk *disk)
   return (struct timespec){ .tv_sec = time / 1000000000, .tv_nsec = time % 1000000000 };
 }
 
+void
+disk_set_write_time (Disk *disk, int64_t time)
+{
+  write_clock_init (&disk->clock, time);
+}
+
 int64_t
 disk_freeze_clock (Disk *disk)
 {

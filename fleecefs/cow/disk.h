@@ -78,6 +78,9 @@ Source *disk_source (Disk *disk);
 /* The moment of the last write; see write-clock.h. */
 struct timespec disk_write_time (Disk *disk);
 
+/* Where its write clock starts, in place of what the configuration said; before the first write. */
+void disk_set_write_time (Disk *disk, int64_t time);
+
 /* One of its counters as it is now. */
 uint64_t disk_count (Disk *disk, Counter counter);
 /* How often a write waited for frozen reads. */

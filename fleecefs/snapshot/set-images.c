@@ -128,7 +128,9 @@ find_damage (const Store *store, const StoreDisk *known, Source *source, const L
   return true;
 }
 
-/* Where the disk's write clock goes on: later than any time it may have shown. */
+/* Where the disk's write clock goes on: later than any time it may have shown. After a kill it is
+ * not known how far it was ahead of the host's, of which each freeze takes it 1 ns: so many do not
+ * fit between two starts as there are in a second. */
 static int64_t
 first_write_time (const Store *store, const StoreDisk *known, Source *source, const Look *look)
 {
@@ -148,7 +150,7 @@ first_write_time (const Store *store, const StoreDisk *known, Source *source, co
       if (change == NULL)
         return MIN (known->write_time, TIME_MAX);
     }
-  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + 1, look->mtime));
+  return MAX (time, MAX (MIN (known->write_time, TIME_MAX) + NS_PER_S, look->mtime));
 }
 
 /* The disk as it is now, for the next start. */
@@ -205,6 +207,27 @@ set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sources,
     if (!open_disk (set, config, i, &sources[i], &damages[i], error))
       return false;
   return true;
+}
+
+/* The host's clock may have been set back before the kill. */
+void
+set_advance_clocks (Snapshots *set)
+{
+  for (unsigned d = 0; d < set->n_disks && !store_was_clean (set->store); d++)
+    {
+      const StoreDisk *known = store_find_disk (set->store, set->names[d]);
+      int64_t time = known->write_time;
+
+      for (unsigned i = 0; i < set->levels->len; i++)
+        {
+          const Snapshot *snapshot = ((const Level *) set->levels->pdata[i])->snapshot;
+
+          if (snapshot != NULL && snapshot->images[d].present)
+            time = MAX (time, MIN (snapshot->images[d].mtime, TIME_MAX) + 1);
+        }
+      disk_set_write_time (set->disks[d], time);
+      store_set_disk (set->store, set->names[d], known->path, known->size, known->mtime, time);
+    }
 }
 
 bool

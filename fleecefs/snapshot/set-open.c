@@ -121,6 +121,7 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
     g_free (damage_of[i]);
   if (!ok)
     return false;
+  set_advance_clocks (set);
   lock_acquire (&set->verbs);
   set_swap_chains (set);
   lock_release (&set->verbs);

@@ -117,6 +117,8 @@ bool set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sou
  * set_open_disks(). Fails, with nothing broken for good, when the next start may find an overlay
  * right that cannot be opened now. */
 bool set_open_levels (Snapshots *set, char *const *damages, GError **error);
+/* After a kill: the disks' write clocks go on later than the times of all snapshots. */
+void set_advance_clocks (Snapshots *set);
 /* After a kill somebody may have cut the images off: disk_check_tail() for all. */
 bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
