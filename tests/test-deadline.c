@@ -383,6 +383,35 @@ START_TEST (test_reader)
 }
 END_TEST
 
+/* The store did not take the mark once; later it does. The note of it at the image is not needed
+ * any more when the store is closed clean, and breaks nothing at the next start. */
+START_TEST (test_note_at_end)
+{
+  static uint8_t a[SIZE], b[SIZE];
+  static atomic_bool works;
+
+  if (!can_have_note ())
+    return;
+  atomic_store (&works, false);
+  config.cbw_timeout = 0;
+  open_set ();
+  freeze ("a", a);
+  calls_hook (1U << CALL_STORE, CALLS_DATA_CHANGES, fail_io, NULL, &works);
+  must_write (1, 2);
+  ck_assert (has_note ());
+  assert_broken ("a", "writing old blocks");
+  atomic_store (&works, true);
+  freeze ("b", b);
+  must_write (1, 3);
+  close_set ();
+  ck_assert (!has_note ());
+  open_set ();
+  assert_broken ("a", "writing old blocks");
+  assert_right ("b", b);
+  close_set ();
+}
+END_TEST
+
 /* In a child process: killed when its guest's write is through and the store still hangs. */
 static void
 be_killed (void)
@@ -646,6 +675,7 @@ main (void)
   tcase_add_test (tcase, test_second_write);
   tcase_add_test (tcase, test_late_copy_and_mkdir);
   tcase_add_test (tcase, test_reader);
+  tcase_add_test (tcase, test_note_at_end);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);
   tcase = tcase_create ("note");

@@ -274,6 +274,21 @@ snapshots_abandon (Snapshots *set)
 
 /* --- the end --- */
 
+/* The manifest may have taken what the overlays did not at that moment. */
+static bool
+write_marks (Snapshots *set)
+{
+  for (unsigned i = 0; i < set->levels->len; i++)
+    for (unsigned d = 0; d < set->n_disks; d++)
+      {
+        const Level *level = set->levels->pdata[i];
+
+        if (level->layers[d] != NULL)
+          layer_record_break (level->layers[d]);
+      }
+  return marks_are_written (set);
+}
+
 static bool
 close_overlays (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs)
 {
@@ -301,7 +316,7 @@ bool
 snapshots_close (Snapshots *set, GError **error)
 {
   Store *store = set->store;
-  bool ok;
+  bool ok, marked;
 
   store_stop_serving (store);
   merge_stop (set);
@@ -312,7 +327,10 @@ snapshots_close (Snapshots *set, GError **error)
     }
   lock_acquire (&set->verbs);
   g_ptr_array_unref (broken_write_down (set));
+  marked = write_marks (set);
   ok = close_overlays (set, error);
+  if (ok && marked) /* and on disk: notes of what broke, of a moment when that failed, are done */
+    clear_notes (set);
   ok = set_record_disks (set, ok ? error : NULL) && ok;
   lock_release (&set->verbs);
 
