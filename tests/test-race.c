@@ -11,6 +11,7 @@
  * a test here fails.
  */
 #include "base/pause.h"
+#include "base/units.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
 
@@ -672,6 +673,49 @@ START_TEST (test_write_at_the_end_of_a_merge)
 }
 END_TEST
 
+static void
+save_mib (unsigned at)
+{
+  g_autofree char *bytes = g_malloc (MIB);
+
+  memset (bytes, NEW, MIB);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, MIB, at * MIB), MIB);
+}
+
+/* What a merge copies is there twice for a while. A guest's copy that comes then has room as if it
+ * were not: else who removes a snapshot to make room would break the others. */
+START_TEST (test_merge_and_limit)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (Snapshot) snapshot = NULL;
+  g_autofree char *broken = NULL;
+  g_autofree char *bytes = g_malloc (16 * MIB);
+  SnapshotsConfig config
+      = { .max_snapshots = 10, .copy = DISK_COPY_BOUNCE, .max_overlay = 10 * MIB };
+  SnapshotsImage image = { .name = "big.img", .path = test_path ("big.img") };
+
+  close_set ();
+  memset (bytes, OLD, 16 * MIB);
+  ck_assert (g_file_set_contents (image.path, bytes, 16 * MIB, NULL));
+  set = snapshots_open (&config, &image, 1, &error);
+  ck_assert_msg (set != NULL && snapshots_start (set, &error), "%s", error ? error->message : "");
+  mkdir_ ("oldest");
+  for (unsigned i = 0; i < 4; i++)
+    save_mib (i);
+  mkdir_ ("newest");
+  for (unsigned i = 4; i < 8; i++)
+    save_mib (i);
+  pause_arm ("merge:copied");
+  ck_assert_int_eq (snapshots_remove (set, "newest"), 0);
+  pause_wait_reached ("merge:copied");
+  save_mib (8);
+  snapshot = snapshots_find (set, "oldest");
+  broken = snapshot_dup_broken (snapshot);
+  pause_release ("merge:copied");
+  ck_assert_msg (broken == NULL, "%s", broken);
+}
+END_TEST
+
 /* A writer copies into the newest level when that level's snapshot is removed: the merge must
  * not go by before the copy is there. */
 START_TEST (test_merge_waits_for_writers)
@@ -925,6 +969,7 @@ race_suite (void)
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
     { "mkdir-during-a-long-range", test_mkdir_during_a_long_range, 1 },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
+    { "merge-and-limit", test_merge_and_limit, 1 },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },
     { "saved-write", test_saved_write_does_not_wait, 1 },
     { "break-while-reading", test_break_while_reading, N_WRITES },

@@ -35,6 +35,7 @@ move_run (Disk *disk, Overlay *from, Overlay *to, Stripe *stripe, uint64_t granu
       lock_acquire (&stripe->meta);
       overlay_reserve (to, cluster, 1);
       lock_release (&stripe->meta);
+      space_add_twice (overlay_space (to), n_here * disk->geometry.granule);
       r = overlay_write (to, granule, n_here, buffer);
       if (r == 0)
         counters_add (disk->counters, COUNTER_MERGED_BYTES, n_here * disk->geometry.granule);

@@ -20,6 +20,7 @@ struct _Space
 
   _Atomic uint64_t grant;     /* bytes that can be taken without a look */
   _Atomic uint64_t in_flight; /* taken, perhaps not allocated yet */
+  _Atomic uint64_t twice;     /* see space_add_twice() */
 
   Lock lock;   /* one look at a time */
   GArray *fds; /* int; under lock */
@@ -106,7 +107,12 @@ look_again (Space *space, uint64_t bytes) LOCK_REQUIRES (&space->lock)
   atomic_store (&space->grant, 0);
   in_flight = atomic_load (&space->in_flight);
   if (space->max_overlay > 0)
-    room = minus (minus (space->max_overlay, count_kept (space)), in_flight);
+    {
+      uint64_t kept = count_kept (space);
+
+      kept = minus (kept, atomic_load (&space->twice));
+      room = minus (minus (space->max_overlay, kept), in_flight);
+    }
   if (space->reserve > 0 && fstatvfs (space->dir_fd, &fs) == 0)
     free = minus (minus (fs.f_bavail * fs.f_frsize, space->reserve), in_flight);
   atomic_store (&space->grant, units_min (most, units_min (room, free)));
@@ -150,6 +156,19 @@ space_done (Space *space, uint64_t bytes)
 {
   if (space != NULL && (space->max_overlay > 0 || space->reserve > 0))
     atomic_fetch_sub (&space->in_flight, bytes);
+}
+
+void
+space_add_twice (Space *space, uint64_t bytes)
+{
+  if (space != NULL)
+    atomic_fetch_add (&space->twice, bytes);
+}
+
+void
+space_end_twice (Space *space)
+{
+  atomic_store (&space->twice, 0);
 }
 
 int

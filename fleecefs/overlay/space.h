@@ -10,9 +10,9 @@
  * The bytes come out of a grant, one atomic subtraction. When it is used up, a look at
  * the real state (one fstat() for each overlay and one statvfs()) makes the next, of SPACE_GRANT
  * at most, or what is asked for at once: what was given back meanwhile, in whatever way, is in it.
- * So max_overlay holds but for what the file system rounds up; reserve also but for what others
- * write to the file system between two looks: SPACE_GRANT and what is in flight at most is ours of
- * it.
+ * So max_overlay holds but for what the file system rounds up, and what merges copy; reserve also
+ * but for what others write to the file system between two looks: SPACE_GRANT and what is in flight
+ * at most is ours of it.
  *
  * Without limits nothing is counted. All functions are thread safe.
  */
@@ -47,6 +47,12 @@ void space_remove (Space *space, int fd);
 int space_take (Space *space, uint64_t bytes);
 /* They are allocated, or will not be. */
 void space_done (Space *space, uint64_t bytes);
+
+/* A merge is about to copy bytes from one overlay to another; at its end one of the two goes. Till
+ * then they count once for space_take() and max_overlay. NULL has no limits. */
+void space_add_twice (Space *space, uint64_t bytes);
+/* The end: what was given back is, and the rest counts. One merge at a time. */
+void space_end_twice (Space *space);
 
 typedef struct
 {

@@ -332,6 +332,7 @@ run_merge (const Merge *merge, bool quiet)
             merge->up ? dead : older);
   if (!ok && !quiet)
     g_warning ("cannot merge level %u of the store: %s", dead, error->message);
+  space_end_twice (set->space); /* the other one is gone, or what was moved counts like the rest */
   if (set->merging_into != NULL)
     {
       lock_acquire (&set->lock);
