@@ -495,6 +495,40 @@ START_TEST (test_mtimes)
 }
 END_TEST
 
+/* A guest may make its disk empty; the snapshots come back all the same. A new disk may not be. */
+START_TEST (test_emptied)
+{
+  g_autofree uint8_t *before = NULL;
+  size_t length;
+
+  add_image ("vm1.img", 0, 0);
+  assert_not_opened (test_path (STORE), EINVAL, "is empty; give it a size");
+  ck_assert (!g_file_test (test_path (STORE), G_FILE_TEST_EXISTS));
+  test_make_file (images[0].path, SIZE, 1);
+  before = picture (0, &length);
+  open_set ();
+  create ("a");
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), 0), 0);
+  create ("b");
+  for (unsigned round = 0; round < 2; round++)
+    {
+      if (round == 0)
+        close_set ();
+      else
+        {
+          merge_stop (set);
+          snapshots_abandon (set); /* as a kill: writes nothing */
+        }
+      open_set ();
+      assert_snapshot ("a", 0, before, length);
+      assert_snapshot ("b", 0, before, 0);
+    }
+  close_set ();
+  add_image ("vm2.img", 0, 0);
+  assert_not_opened (test_path (STORE), EINVAL, "is empty; give it a size");
+}
+END_TEST
+
 static struct timespec
 freeze_written (unsigned granule, const char *name)
 {
@@ -1310,6 +1344,7 @@ snapshots_suite (void)
   tcase_add_test (again, test_remount);
   tcase_add_test (again, test_mtimes);
   tcase_add_test (again, test_mtimes_after_kill);
+  tcase_add_test (again, test_emptied);
   tcase_add_test (again, test_ids);
   tcase_add_loop_test (merge, test_merge, 0, 2 * G_N_ELEMENTS (merges));
   tcase_add_test (merge, test_survey_merge);

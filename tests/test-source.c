@@ -66,12 +66,6 @@ make_socket (const char *path)
   close (fd);
 }
 
-static void
-make_empty (const char *path)
-{
-  test_make_file (path, 0, 0);
-}
-
 static const struct
 {
   const char *what;
@@ -86,7 +80,6 @@ static const struct
   { "a socket", make_socket, EINVAL, "is a socket; a regular file" },
   { "a dangling link", make_dangling, ENOENT, "No such file" },
   { "a circle", make_circle, ELOOP, "symbolic links" },
-  { "empty", make_empty, EINVAL, "is empty; give it a size" },
 };
 
 static void

@@ -185,7 +185,7 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
   };
   Look look;
 
-  if (!look_at (*source, &look, error)
+  if ((known == NULL && !source_refuse_empty (*source, error)) || !look_at (*source, &look, error)
       || !find_damage (set->store, known, *source, &look, out_damage, error))
     return false;
   disk_config.write_time = first_write_time (set->store, known, *source, &look);

@@ -90,6 +90,16 @@ check_reserve (const Snapshots *set, GError **error)
   return true;
 }
 
+/* Of a new store all images are new; nothing is made then. */
+static bool
+check_new (const char *store, Source *const *sources, unsigned n, GError **error)
+{
+  for (unsigned i = 0; i < n && !g_file_test (store, G_FILE_TEST_EXISTS); i++)
+    if (!source_refuse_empty (sources[i], error))
+      return false;
+  return true;
+}
+
 static bool
 open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *sources, GError **error)
 {
@@ -99,6 +109,8 @@ open_store (Snapshots *set, const SnapshotsConfig *config, Source *const *source
     return fail (error, EINVAL, "several images need a store; say where with -o store=DIR");
   if (config->store == NULL && source_is_block (sources[0]))
     return fail (error, EINVAL, "a block device needs a store; say where with -o store=DIR");
+  if (!check_new (config->store != NULL ? config->store : beside, sources, set->n_disks, error))
+    return false;
   set->store = store_open (config->store != NULL ? config->store : beside, &set->granule, error);
   if (set->store == NULL)
     return false;

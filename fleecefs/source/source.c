@@ -65,9 +65,6 @@ check_file (const char *path, const struct stat *st, GError **error)
 {
   g_autofree char *loop = NULL;
 
-  if (st->st_size == 0)
-    return fail (error, EINVAL, "image '%s' is empty; give it a size first, as with truncate -s",
-                 path);
   loop = find_loop_device (st);
   if (loop != NULL)
     return fail (error, EBUSY, "image '%s' is in use by %s; run losetup -d %s first", path, loop,
@@ -156,6 +153,19 @@ source_open (const char *path, GError **error)
       return NULL;
     }
   return set_up (source, path, &st, error) ? g_steal_pointer (&source) : NULL;
+}
+
+bool
+source_refuse_empty (const Source *source, GError **error)
+{
+  uint64_t size;
+  int r = source_size (source, &size);
+
+  if (r < 0)
+    return fail_errno (error, -r, "cannot stat image '%s'", source->path);
+  return size > 0
+         || fail (error, EINVAL, "image '%s' is empty; give it a size first, as with truncate -s",
+                  source->path);
 }
 
 void

@@ -24,9 +24,12 @@ typedef enum
 } SourceExtent;
 
 /* Opens and owns the image. Refused, with one line that says what and why: missing,
- * unreadable, not writable, empty, neither a regular file nor a block device, in use
+ * unreadable, not writable, neither a regular file nor a block device, an empty device, in use
  * (EBUSY: locked, mounted, or behind a loop device). */
 Source *source_open (const char *path, GError **error);
+/* False, with one line, for an empty file: somebody's mistake, if it is not known that a guest has
+ * made it empty. */
+bool source_refuse_empty (const Source *source, GError **error);
 /* Closes and gives up the locks. NULL is allowed. */
 void source_close (Source *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Source, source_close)
