@@ -899,6 +899,61 @@ START_TEST (test_barrier_traffic)
 }
 END_TEST
 
+typedef struct
+{
+  Barrier *barrier;
+  atomic_bool *stop;
+  uint32_t seed;
+} Slow;
+
+/* Sections of 0.8 to 1.2 s, one after the other. */
+static void *
+stay_inside (void *data)
+{
+  Slow *slow = data;
+  g_autoptr (GRand) random = g_rand_new_with_seed (slow->seed);
+
+  while (!atomic_load (slow->stop))
+    {
+      unsigned slot = barrier_enter (slow->barrier);
+
+      g_usleep ((gulong) g_rand_int_range (random, 800, 1200) * 1000);
+      barrier_leave (slow->barrier, slot);
+    }
+  return NULL;
+}
+
+/* A slow store: each write takes longer than the barrier may be held, and all end. */
+START_TEST (test_barrier_slow_sections)
+{
+  enum
+  {
+    N_SLOW = 16,
+  };
+  Barrier *barrier = barrier_new ();
+  atomic_bool stop = false;
+  pthread_t threads[N_SLOW];
+  Slow slow[N_SLOW];
+
+  for (unsigned i = 0; i < N_SLOW; i++)
+    {
+      slow[i] = (Slow){ barrier, &stop, i };
+      ck_assert_int_eq (pthread_create (&threads[i], NULL, stay_inside, &slow[i]), 0);
+      g_usleep (60000);
+    }
+  for (unsigned i = 0; i < 2; i++)
+    {
+      barrier_close (barrier);
+      barrier_open (barrier);
+      g_usleep (500000);
+    }
+  atomic_store (&stop, true);
+  for (unsigned i = 0; i < N_SLOW; i++)
+    pthread_join (threads[i], NULL);
+  barrier_free (barrier);
+}
+END_TEST
+
 /* --- granule sets and geometry --- */
 
 static void
@@ -1275,6 +1330,8 @@ cow_suite (void)
   tcase_add_test (barrier, test_barrier_enterers_wait);
   tcase_add_test (barrier, test_barrier_admits_between_closings);
   tcase_add_test (barrier, test_barrier_traffic);
+  barrier = test_case (suite, "slow sections", 30);
+  tcase_add_test (barrier, test_barrier_slow_sections);
   tcase_add_loop_test (sets, test_set_range, 0, GRANULE_SET_MAX + 1);
   tcase_add_loop_test (sets, test_set_pairs, 0,
                        (int) (G_N_ELEMENTS (ranges) * G_N_ELEMENTS (ranges)));

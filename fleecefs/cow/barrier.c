@@ -19,6 +19,9 @@
  * between two of them all go in for so many times as long as they were kept out. */
 #define FIRST_TRY_MS (BARRIER_HOLD_MS / 8)
 #define REST 4
+/* A try in which sections do end lasts as long after each end, but so many times that in all: else
+ * a closer would never come in where sections last longer and there are many. */
+#define PATIENCE 4
 
 typedef struct
 {
@@ -136,6 +139,22 @@ is_empty (Barrier *barrier)
   return true;
 }
 
+static unsigned
+count_inside (Barrier *barrier)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < N_SLOTS; i++)
+    n += atomic_load (&barrier->slots[i].n_inside);
+  return n;
+}
+
+static struct timespec
+earlier (struct timespec a, struct timespec b)
+{
+  return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec) ? a : b;
+}
+
 static void
 let_in (Barrier *barrier) LOCK_REQUIRES (&barrier->lock)
 {
@@ -144,20 +163,30 @@ let_in (Barrier *barrier) LOCK_REQUIRES (&barrier->lock)
   pthread_cond_broadcast (&barrier->opened);
 }
 
-/* Closes it if all are outside within so many milliseconds. */
+/* Closes it if all are outside within so many milliseconds, or go out one by one. */
 static bool
 try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
 {
-  struct timespec end;
+  struct timespec end, last;
+  unsigned n_least;
   bool in_time = true;
 
   while (barrier->n_waiting > 0)
     lock_wait (&barrier->lock, &barrier->admitted);
   end = lock_time_in (ms);
+  last = lock_time_in (ms * PATIENCE);
   trace_barrier_close ();
   atomic_store (&barrier->closed, true);
+  n_least = count_inside (barrier);
   while (!is_empty (barrier))
     {
+      unsigned n = count_inside (barrier);
+
+      if (n < n_least)
+        {
+          n_least = n;
+          end = earlier (lock_time_in (ms), last);
+        }
       PAUSE_POINT ("barrier:closing");
       if (!in_time)
         {

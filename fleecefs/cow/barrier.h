@@ -9,8 +9,9 @@
  * a writer out.
  *
  * A section may hang on a disk, the store's perhaps, which most guests' writes have no need of.
- * So closing keeps others out for BARRIER_HOLD_MS at the most; when there are still sections in
- * flight then, it lets all in for a while and tries again. It is the closer who waits.
+ * So closing keeps others out for BARRIER_HOLD_MS in which no section ends, and four times that in
+ * all, at the most; when there are still sections in flight then, it lets all in for a while and
+ * tries again. It is the closer who waits.
  */
 #pragma once
 
