@@ -412,6 +412,41 @@ START_TEST (test_note_at_end)
 }
 END_TEST
 
+static void *
+read_cut (void *result)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, "a");
+  uint8_t bytes[GRANULE];
+
+  *(ssize_t *) result = snapshot_read (snapshot, 0, bytes, GRANULE, 40 * GRANULE);
+  return NULL;
+}
+
+/* A reader finds that somebody has cut off the image, and hangs on the store that it tells of it:
+ * no guest waits for that read any more. */
+START_TEST (test_reader_of_cut)
+{
+  static uint8_t a[SIZE];
+  pthread_t reader;
+  ssize_t n = 0;
+
+  if (!can_have_note ())
+    return;
+  open_set ();
+  freeze ("a", a);
+  hang_store (CALLS_DATA_CHANGES);
+  ck_assert_int_eq (truncate (test_path ("disk.img"), 40 * GRANULE), 0);
+  ck_assert_int_eq (pthread_create (&reader, NULL, read_cut, &n), 0);
+  calls_wait_hanging ();
+  must_write (40, 2); /* after a second */
+  calls_release ();
+  pthread_join (reader, NULL);
+  ck_assert_int_eq (n, -EIO);
+  assert_broken ("a", "shorter");
+  close_set ();
+}
+END_TEST
+
 /* In a child process: killed when its guest's write is through and the store still hangs. */
 static void
 be_killed (void)
@@ -676,6 +711,7 @@ main (void)
   tcase_add_test (tcase, test_late_copy_and_mkdir);
   tcase_add_test (tcase, test_reader);
   tcase_add_test (tcase, test_note_at_end);
+  tcase_add_test (tcase, test_reader_of_cut);
   tcase_add_test (tcase, test_kill);
   suite_add_tcase (suite, tcase);
   tcase = tcase_create ("note");

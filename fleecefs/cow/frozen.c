@@ -217,8 +217,9 @@ clip (const Frozen *frozen, unsigned first, unsigned n, uint64_t *out_end)
   return units_max (start + first * geometry->granule, frozen->piece.offset);
 }
 
+/* *out_cut: where the source ends, if that is too early; -EIO then. */
 static int
-read_source (Frozen *frozen, uint8_t *buffer)
+read_source (Frozen *frozen, uint8_t *buffer, uint64_t *out_cut)
 {
   unsigned first = 0, n = granule_set_next_run (&frozen->read.granules, &first);
 
@@ -240,7 +241,10 @@ read_source (Frozen *frozen, uint8_t *buffer)
       if (got < 0)
         return (int) got;
       if ((uint64_t) got < end - offset)
-        return frozen_break_for_tail (frozen->disk, frozen->layer, offset + (uint64_t) got);
+        {
+          *out_cut = offset + (uint64_t) got;
+          return -EIO;
+        }
       first = next;
       n = n_next;
     }
@@ -291,6 +295,7 @@ check_parts (const Frozen *frozen)
 static int
 read_piece (Frozen *frozen, uint8_t *buffer)
 {
+  uint64_t cut = UINT64_MAX;
   int r = frozen_begin (frozen);
 
   if (r < 0)
@@ -298,9 +303,11 @@ read_piece (Frozen *frozen, uint8_t *buffer)
   PAUSE_POINT ("reader:registered");
   if (!granule_set_is_empty (&frozen->read.granules))
     counters_add (frozen->disk->counters, COUNTER_FROZEN_READS, 1);
-  r = read_source (frozen, buffer);
+  r = read_source (frozen, buffer, &cut);
   PAUSE_POINT ("reader:read");
   r = frozen_end_source (frozen, r);
+  if (cut < UINT64_MAX) /* guests do not wait for the store to be told */
+    r = frozen_break_for_tail (frozen->disk, frozen->layer, cut);
   if (r == 0)
     r = read_parts (frozen, buffer);
   if (r == 0)
