@@ -840,6 +840,41 @@ START_TEST (test_interrupted_merge)
 }
 END_TEST
 
+/* A merge moved the snapshot on, the old layer could not be removed, and the snapshot was removed
+ * then, or got another name. */
+START_TEST (test_moved_and_not_removed)
+{
+  Store *store = make_store ();
+  g_autoptr (StoreRecord) moved = make_record (2, 1, "monday");
+  g_autofree char *mine = in_store ("snapshots/000001/mine");
+
+  ck_assert (store_write_record (store, moved, true, NULL));
+  make_directory ("snapshots/000001/mine");
+  ck_assert (!store_remove_layer (store, 1, NULL));
+  if (_i == 1)
+    {
+      /* It is killed now. */
+      store_free (store);
+      ck_assert_int_eq (rmdir (mine), 0);
+      store = open_store ();
+      assert_names (store, "2:1:monday ");
+      store_free (store);
+      return;
+    }
+  moved->id = 0;
+  g_clear_pointer (&moved->name, g_free);
+  ck_assert (store_write_record (store, moved, true, NULL));
+  ck_assert (!exists ("snapshots/000001/snapshot.ini"));
+  ck_assert (store_remove_layer (store, 2, NULL));
+  store_free (store);
+  ck_assert_int_eq (rmdir (mine), 0);
+  store = open_store ();
+  assert_names (store, "");
+  ck_assert (!exists ("snapshots/000001"));
+  store_free (store);
+}
+END_TEST
+
 /* Removal of a layer that ended after its first step. */
 START_TEST (test_half_removed_layer)
 {
@@ -1618,6 +1653,7 @@ add_layer_tests (TCase *tc)
   tcase_add_test (tc, test_layers);
   tcase_add_test (tc, test_nameless_layer);
   tcase_add_loop_test (tc, test_interrupted_merge, 0, 2);
+  tcase_add_loop_test (tc, test_moved_and_not_removed, 0, 2);
   tcase_add_test (tc, test_half_removed_layer);
 }
 

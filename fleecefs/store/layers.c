@@ -131,6 +131,21 @@ layers_remove (int dir_fd, const char *path, uint32_t layer, GError **error)
   return true;
 }
 
+bool
+layers_remove_record (int dir_fd, const char *path, uint32_t layer, GError **error)
+{
+  g_autofree char *layer_path = NULL;
+  g_autoptr (GError) local = NULL;
+  DIR_AUTO_FD fd = layers_open (dir_fd, path, layer, &layer_path, &local);
+
+  if (fd < 0 && fail_code (local) == ENOENT)
+    return true;
+  if (fd >= 0)
+    return dir_unlink (fd, RECORD_FILE, layer_path, error) && dir_sync (fd, layer_path, error);
+  g_propagate_error (error, g_steal_pointer (&local));
+  return false;
+}
+
 /* Reads one layer into the scan. */
 static bool
 scan_layer (LayersScan *scan, int dir_fd, const char *path, uint32_t layer, const GPtrArray *disks,

@@ -45,3 +45,6 @@ int layers_open (int dir_fd, const char *path, uint32_t layer, char **out_path, 
  * there is no record without its overlays. Does nothing and fails with EUCLEAN when the directory
  * holds something else than regular files. A missing layer is not an error. */
 bool layers_remove (int dir_fd, const char *path, uint32_t layer, GError **error);
+
+/* The first step of that alone, whatever else is in the directory: it is half made then. */
+bool layers_remove_record (int dir_fd, const char *path, uint32_t layer, GError **error);

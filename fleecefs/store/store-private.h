@@ -26,5 +26,6 @@ struct _Store
 
   Manifest *manifest; /* as on the disk, but for the disks */
   GArray *superseded; /* uint32_t, layers that the last store_read_records() left out; or NULL */
+  GArray *unremoved;  /* uint32_t, layers that could not be removed and may have a record */
   uint64_t next;      /* the number that store_next_number() gives next */
 };

@@ -41,6 +41,7 @@ store_free (Store *store)
   dir_close (&store->fd);
   manifest_free (store->manifest);
   g_clear_pointer (&store->superseded, g_array_unref);
+  g_clear_pointer (&store->unremoved, g_array_unref);
   g_free (store->path);
   g_free (store->snapshots_path);
   g_free (store->boot_id);
@@ -141,14 +142,30 @@ store_set_disk_marked (Store *store, const char *name, bool marked)
     disk->marked = marked;
 }
 
+/* A layer that could not be removed has a record, which may be of a snapshot that a merge has moved
+ * on. Were that removed, or another given its name, the next start would find it again in the old
+ * layer, which nothing has been kept for since. */
+static bool
+remove_records (Store *store, GError **error)
+{
+  while (store->unremoved != NULL && store->unremoved->len > 0)
+    if (layers_remove_record (store->snapshots_fd, store->snapshots_path,
+                              g_array_index (store->unremoved, uint32_t, 0), error))
+      g_array_remove_index_fast (store->unremoved, 0);
+    else
+      return false;
+  return true;
+}
+
 /* Fails when memory and disk may differ: a change on top of that could make two of one name. */
 static bool
-check_sure (const Store *store, GError **error)
+check_sure (Store *store, GError **error)
 {
-  return !store->is_unsure
-         || fail (error, ENOTRECOVERABLE,
-                  "the store '%s' takes no changes after an error; unmount and mount again",
-                  store->path);
+  if (store->is_unsure)
+    return fail (error, ENOTRECOVERABLE,
+                 "the store '%s' takes no changes after an error; unmount and mount again",
+                 store->path);
+  return remove_records (store, error);
 }
 
 /* Passes on the error of a write of the manifest. */
@@ -322,7 +339,12 @@ store_remove_superseded (Store *store, GError **error)
 bool
 store_remove_layer (Store *store, uint32_t layer, GError **error)
 {
-  return layers_remove (store->snapshots_fd, store->snapshots_path, layer, error);
+  if (layers_remove (store->snapshots_fd, store->snapshots_path, layer, error))
+    return true;
+  if (store->unremoved == NULL)
+    store->unremoved = g_array_new (FALSE, FALSE, sizeof (uint32_t));
+  g_array_append_val (store->unremoved, layer);
+  return false;
 }
 
 bool

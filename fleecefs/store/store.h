@@ -189,7 +189,8 @@ GPtrArray *store_read_records (Store *store, GError **error);
  * and after the last backing file that was one of their overlays has become another. */
 bool store_remove_superseded (Store *store, GError **error);
 /* Removes a layer: its record first, then its overlays and the directory. A missing one is not an
- * error. EUCLEAN, with nothing removed, when there is something else than files in it. */
+ * error. EUCLEAN, with nothing removed, when there is something else than files in it; its record
+ * goes before the next change of the store, which fails if that cannot be. */
 bool store_remove_layer (Store *store, uint32_t layer, GError **error);
 
 /* Free and total bytes and files of the store's file system. Returns 0 or -errno. */
