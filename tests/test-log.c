@@ -505,6 +505,80 @@ START_TEST (test_no_space)
 }
 END_TEST
 
+static CallFate
+end_space (const Call *call, void *data)
+{
+  const uint64_t *end = data;
+
+  if (call->offset >= *end)
+    return (CallFate){ CALL_FAIL, ENOSPC, 0 };
+  return (CallFate){ call->offset + call->length > *end ? CALL_SHORT : CALL_GO_ON, 0,
+                     *end - call->offset };
+}
+
+/* There is not enough of it: copies get what the log took. */
+START_TEST (test_little_space)
+{
+  struct stat before, after;
+  uint64_t end;
+
+  save (0, 1, 0);
+  close_clean ();
+  reopen ();
+  ck_assert_int_eq (overlay_make_durable (overlay), 0);
+  ck_assert_int_eq (stat (path, &before), 0);
+  qcow2_log_size = QCOW2_LOG_SIZE;
+  end = (uint64_t) before.st_size + 2 * CLUSTER;
+  watch ();
+  calls_hook (1U << CALL_STORE, 1U << CALL_WRITE, end_space, NULL, &end);
+  ck_assert_int_eq (overlay_prepare (overlay, 3, 1, true), 0);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  ck_assert (!overlay_has_log (overlay, 1));
+  ck_assert_int_eq (stat (path, &after), 0);
+  ck_assert_int_lt (after.st_blocks, before.st_blocks + (blkcnt_t) (CLUSTER / 512));
+  close_clean ();
+}
+END_TEST
+
+static CallFate
+refuse_journal (const Call *call, G_GNUC_UNUSED void *data)
+{
+  return (CallFate){ call->offset == QCOW2_JOURNAL_OFFSET ? CALL_FAIL : CALL_GO_ON, ENOSPC, 0 };
+}
+
+/* The log began and the journal did not, at first: no place is lost. */
+START_TEST (test_begun_again)
+{
+  save (0, 1, 0);
+  close_clean ();
+  reopen ();
+  ck_assert_int_eq (overlay_make_durable (overlay), 0);
+  watch ();
+  calls_hook (1U << CALL_STORE, 1U << CALL_WRITE, refuse_journal, NULL, NULL);
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq (overlay_prepare (overlay, 3, 1, true), -ENOSPC);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  save (3, 1, 0);
+  close_clean ();
+}
+END_TEST
+
+/* No log beyond the limits of the space. */
+START_TEST (test_limits)
+{
+  Space *space = space_new (test_dir, QCOW2_LOG_SIZE, 0);
+
+  save (0, 1, 0);
+  reopen ();
+  ck_assert_ptr_nonnull (space);
+  overlay_set_space (overlay, space);
+  ck_assert_int_eq (overlay_make_durable (overlay), 0);
+  ck_assert (!overlay_has_log (overlay, 1));
+  close_clean ();
+  space_free (space);
+}
+END_TEST
+
 /* --- several writers --- */
 
 #define N_WRITERS 8
@@ -733,6 +807,9 @@ suite (void)
   tcase_add_test (full, test_write_fails);
   tcase_add_loop_test (full, test_place_fails, 0, 2);
   tcase_add_test (full, test_no_space);
+  tcase_add_test (full, test_little_space);
+  tcase_add_test (full, test_begun_again);
+  tcase_add_test (full, test_limits);
   tcase_add_test (many, test_order);
   tcase_add_test (many, test_shared);
   tcase_add_test (many, test_many);

@@ -8,6 +8,7 @@
 #include "base/pause.h"
 #include "base/units.h"
 #include "overlay/group-sync.h"
+#include "overlay/qcow2-log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -99,11 +100,12 @@ static int
 mark (Overlay *overlay, bool dirty)
 {
   bool journaled = dirty && overlay->durable;
+  bool with_log = journaled && space_take (overlay->space, QCOW2_LOG_SIZE) == 0;
   int r = 0;
 
   lock_acquire (&overlay->header_lock);
   if (journaled && !overlay->header.journaled) /* else others may have written to it */
-    r = qcow2_map_begin_journal (overlay->map);
+    r = qcow2_map_begin_journal (overlay->map, with_log);
   if (r == 0)
     {
       overlay->header.dirty = dirty;
@@ -115,6 +117,8 @@ mark (Overlay *overlay, bool dirty)
   if (r == 0)
     overlay->dirty = dirty;
   lock_release (&overlay->header_lock);
+  if (with_log)
+    space_done (overlay->space, QCOW2_LOG_SIZE);
   return r;
 }
 

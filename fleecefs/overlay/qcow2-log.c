@@ -69,6 +69,7 @@ qcow2_log_begin (Qcow2Log *log, uint64_t offset, uint64_t size)
   int r = 0;
 
   log->size = 0;
+  sync_range_close (&log->range); /* of a try that failed */
   if (zeros == NULL || !sync_range_open (&log->range, log->fd, offset, size))
     return -ENOMEM;
   memset (zeros, 0, SCRATCH_SIZE);

@@ -65,7 +65,7 @@ void qcow2_log_init (Qcow2Log *log, int fd, uint64_t granule, GroupSync *sync);
 /* Nobody is in it. */
 void qcow2_log_clear (Qcow2Log *log);
 
-/* Begins the log at that offset of the file, empty; once. Its blocks are written, not synced.
+/* Begins the log at that offset of the file, empty. Its blocks are written, not synced.
  * Returns 0 or -errno: there is no log. ENOMEM also where the file cannot be mapped. */
 int qcow2_log_begin (Qcow2Log *log, uint64_t offset, uint64_t size);
 

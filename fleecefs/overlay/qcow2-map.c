@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 #define RECORD_MAX 8
 
@@ -45,25 +46,47 @@ qcow2_map_make_durable (Qcow2Map *map)
   map->durable = true;
 }
 
-/* Where there is no space for it, also in memory, copies do without. */
+/* Is as much free again? A log is not worth the space that copies would lack. */
+static bool
+is_roomy (const Qcow2Map *map)
+{
+  struct statvfs fs;
+
+  return fstatvfs (map->fd, &fs) != 0 || fs.f_bavail * fs.f_frsize >= 2 * LOG_SIZE;
+}
+
+/* The clusters of the log; those of a try before that failed. */
+static void
+take_log_run (Qcow2Map *map)
+{
+  uint64_t first, n;
+
+  if (map->log_run.size > 0)
+    return;
+  first = qcow2_take_clusters (map, units_div_up (LOG_SIZE, qcow2_cluster_size (&map->header)), &n);
+  map->log_run = (Qcow2Run){ first << map->header.cluster_bits, n << map->header.cluster_bits };
+}
+
+/* Where there is no space for it, also in memory, copies do without, and get what it took. Nothing
+ * that counts is in the file behind it. */
 static int
 begin_log (Qcow2Map *map)
 {
-  uint64_t first, n;
   int r;
 
-  if (LOG_SIZE == 0 || map->journal.granule > QCOW2_LOG_BYTES_MAX)
+  if (LOG_SIZE == 0 || map->journal.granule > QCOW2_LOG_BYTES_MAX || !is_roomy (map))
     return 0;
-  first = qcow2_take_clusters (map, units_div_up (LOG_SIZE, qcow2_cluster_size (&map->header)), &n);
-  map->log_run = (Qcow2Run){ first << map->header.cluster_bits, n << map->header.cluster_bits };
+  take_log_run (map);
   r = qcow2_log_begin (&map->log, map->log_run.offset, units_min (LOG_SIZE, map->log_run.size));
-  return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -ENOMEM ? 0 : r;
+  if (r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -ENOMEM)
+    r = io_truncate (map->fd, map->log_run.offset);
+  return r;
 }
 
 int
-qcow2_map_begin_journal (Qcow2Map *map)
+qcow2_map_begin_journal (Qcow2Map *map, bool with_log)
 {
-  int r = begin_log (map);
+  int r = with_log ? begin_log (map) : 0;
 
   if (r == 0)
     r = qcow2_journal_begin (&map->journal, (Qcow2Run){ map->log.offset, map->log.size });

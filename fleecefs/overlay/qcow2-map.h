@@ -47,10 +47,11 @@ Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, co
 
 /* From now on a table is on disk before anything refers to it. */
 void qcow2_map_make_durable (Qcow2Map *map);
-/* Begins the journal of a durable image, and its log if there is space for it, before its header
- * says that there is one. Nobody makes room yet. On return 0 no record of a session before can
- * count any more. Blocks, but not for a new image. -errno. */
-int qcow2_map_begin_journal (Qcow2Map *map);
+/* Begins the journal of a durable image, and with_log its log of QCOW2_LOG_SIZE if there is space
+ * for it, before its header says that there is one. Nobody makes room yet. On return 0 no record of
+ * a session before can count any more; else it may be called again. Blocks, but not for a new
+ * image. -errno. */
+int qcow2_map_begin_journal (Qcow2Map *map, bool with_log);
 
 /* Frees the memory. */
 void qcow2_map_free (Qcow2Map *map);
