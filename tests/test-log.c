@@ -540,6 +540,29 @@ START_TEST (test_little_space)
 }
 END_TEST
 
+static bool l2_fails;
+
+static CallFate
+refuse_holes (const Call *call, G_GNUC_UNUSED void *data)
+{
+  bool in_l1 = call->offset >= L1_OFFSET && call->offset < L1_OFFSET + CLUSTER;
+  bool in_l2 = call->offset >= L2_OFFSET && call->offset < L2_OFFSET + CLUSTER;
+
+  return (CallFate){ in_l1 || (l2_fails && in_l2) ? CALL_FAIL : CALL_GO_ON, ENOSPC, 0 };
+}
+
+/* There is no space for the first table, nor for the entry that says where it is, also when the
+ * overlay is closed. Loop: which of the two fails first. */
+START_TEST (test_no_table)
+{
+  l2_fails = _i == 1;
+  watch ();
+  calls_hook (1U << CALL_STORE, 1U << CALL_WRITE, refuse_holes, NULL, NULL);
+  ck_assert_int_eq (overlay_prepare (overlay, 3, 1, true), -ENOSPC);
+  close_clean ();
+}
+END_TEST
+
 static CallFate
 refuse_journal (const Call *call, G_GNUC_UNUSED void *data)
 {
@@ -811,6 +834,7 @@ suite (void)
   tcase_add_test (full, test_begun_again);
   tcase_add_test (full, test_limits);
   tcase_add_test (many, test_order);
+  tcase_add_loop_test (full, test_no_table, 0, 2);
   tcase_add_test (many, test_shared);
   tcase_add_test (many, test_many);
   tcase_add_loop_test (bad, test_hostile, 0, G_N_ELEMENTS (hostile));

@@ -401,28 +401,32 @@ record_reserved (Qcow2Map *map)
   return 0;
 }
 
-/* The places of tables that could not be made. */
+/* The place of a table that could not be made. Where there is no space to write that there is none,
+ * see settle_unrecorded(): a hole, or a table of no entries. */
+static int
+give_up_table (Qcow2Map *map, uint32_t i)
+{
+  uint64_t place = map->header.l1_offset + 8 * (uint64_t) i;
+  uint64_t leak = map->tables[i].failed >> map->header.cluster_bits;
+  uint8_t bytes[8] = { 0 };
+  int r = io_write_full (map->fd, bytes, sizeof bytes, place);
+
+  if (r == -ENOSPC || r == -EDQUOT)
+    r = io_read_full (map->fd, bytes, sizeof bytes, place);
+  if (r == 0 && be_load64 (bytes) == 0)
+    g_array_append_val (map->leaks, leak);
+  return r;
+}
+
 static int
 give_up_failed (Qcow2Map *map)
 {
-  static const uint8_t none_be[8];
+  int r = 0;
 
-  for (uint32_t i = 0; i < map->header.l1_size; i++)
-    {
-      Qcow2Table *table = &map->tables[i];
-      uint64_t cluster = table->failed >> map->header.cluster_bits;
-
-      if (table->failed != 0 && table->host_offset == 0)
-        {
-          int r = io_write_full (map->fd, none_be, sizeof none_be,
-                                 map->header.l1_offset + 8 * (uint64_t) i);
-
-          if (r < 0)
-            return r;
-          g_array_append_val (map->leaks, cluster);
-        }
-    }
-  return 0;
+  for (uint32_t i = 0; i < map->header.l1_size && r == 0; i++)
+    if (map->tables[i].failed != 0 && map->tables[i].host_offset == 0)
+      r = give_up_table (map, i);
+  return r;
 }
 
 /* All that it has is in its place on disk, and nothing refers to it. */
