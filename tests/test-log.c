@@ -604,6 +604,28 @@ END_TEST
 
 /* --- several writers --- */
 
+/* What the log of a session that was killed took is not kept for the next ones. */
+START_TEST (test_killed_often)
+{
+  struct stat before, after;
+
+  save (0, 1, 0);
+  ck_assert_int_eq (stat (path, &before), 0);
+  for (unsigned i = 1; i < 6; i++)
+    {
+      reopen ();
+      ck_assert_int_eq (overlay_make_durable (overlay), 0);
+      save (i, 1, 0);
+    }
+  ck_assert_int_eq (stat (path, &after), 0);
+  ck_assert_int_le (after.st_blocks, before.st_blocks + 5 * (blkcnt_t) (2 * GRANULE / 512));
+  reopen ();
+  for (unsigned i = 0; i < 6; i++)
+    assert_saved (i, 1, 0);
+  close_clean ();
+}
+END_TEST
+
 #define N_WRITERS 8
 
 static char order[16];
@@ -835,6 +857,7 @@ suite (void)
   tcase_add_test (full, test_limits);
   tcase_add_test (many, test_order);
   tcase_add_loop_test (full, test_no_table, 0, 2);
+  tcase_add_test (full, test_killed_often);
   tcase_add_test (many, test_shared);
   tcase_add_test (many, test_many);
   tcase_add_loop_test (bad, test_hostile, 0, G_N_ELEMENTS (hostile));

@@ -297,6 +297,8 @@ overlay_open (int dir_fd, const char *name, uint64_t size, uint64_t granule, GEr
       fail_errno (error, -r, "cannot write overlay '%s'", name);
       return NULL;
     }
+  if (header.dirty)
+    qcow2_map_give_back (overlay->map);
   return g_steal_pointer (&overlay);
 }
 

@@ -440,6 +440,13 @@ give_up_log (Qcow2Map *map)
     g_array_append_val (map->leaks, i);
 }
 
+void
+qcow2_map_give_back (Qcow2Map *map)
+{
+  io_truncate (map->fd, map->next_cluster << map->header.cluster_bits);
+  qcow2_refcount_give_back (map->fd, &map->header, map->leaks);
+}
+
 /* The file gets its end first: a place beyond it is damage, should we not come to the end here. */
 int
 qcow2_map_finish (Qcow2Map *map)

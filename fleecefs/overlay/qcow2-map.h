@@ -45,6 +45,10 @@ int qcow2_map_make_first_room (Qcow2Map *map);
 Qcow2Map *qcow2_map_load (int fd, const Qcow2Header *header, GroupSync *sync, const char *path,
                           GError **error);
 
+/* Gives back the space of what nothing in a loaded image refers to. Nobody makes room yet, and no
+ * journal or log counts any more. */
+void qcow2_map_give_back (Qcow2Map *map);
+
 /* From now on a table is on disk before anything refers to it. */
 void qcow2_map_make_durable (Qcow2Map *map);
 /* Begins the journal of a durable image, and with_log its log of QCOW2_LOG_SIZE if there is space

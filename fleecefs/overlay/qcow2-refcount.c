@@ -85,10 +85,18 @@ qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters, co
       if (r == 0)
         r = io_write_full (fd, entry_be, sizeof entry_be, header->refcount_table_offset + 8 * k);
     }
-  /* Where the file system cannot make holes the space stays taken; nothing else is wrong. */
-  for (guint i = 0; i < leaks->len && r == 0; i++)
-    fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-               (off_t) (g_array_index (leaks, uint64_t, i) * cluster_size), (off_t) cluster_size);
+  if (r == 0)
+    qcow2_refcount_give_back (fd, header, leaks);
   free (block);
   return r;
+}
+
+void
+qcow2_refcount_give_back (int fd, const Qcow2Header *header, const GArray *leaks)
+{
+  uint64_t cluster_size = qcow2_cluster_size (header);
+
+  for (guint i = 0; i < leaks->len; i++)
+    fallocate (fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+               (off_t) (g_array_index (leaks, uint64_t, i) * cluster_size), (off_t) cluster_size);
 }

@@ -20,3 +20,7 @@ int qcow2_refcount_prepare (int fd, const Qcow2Header *header, uint64_t first, u
  * count zero and their space is given back. Returns 0 or -errno. */
 int qcow2_refcount_write (int fd, const Qcow2Header *header, uint64_t n_clusters,
                           const GArray *leaks);
+
+/* Gives back the space of those clusters. Where the file system cannot make holes it stays taken;
+ * nothing else is wrong. */
+void qcow2_refcount_give_back (int fd, const Qcow2Header *header, const GArray *leaks);
