@@ -604,6 +604,31 @@ END_TEST
 
 /* --- several writers --- */
 
+static CallFate
+refuse_header (const Call *call, G_GNUC_UNUSED void *data)
+{
+  return (CallFate){ call->offset == 0 ? CALL_FAIL : CALL_GO_ON, EIO, 0 };
+}
+
+/* The header could not be written when it was to say that the image is changed; another write of it
+ * said so then, and nothing was changed. */
+START_TEST (test_marked_late)
+{
+  save (0, 1, 0);
+  close_clean ();
+  reopen ();
+  ck_assert_int_eq (overlay_make_durable (overlay), 0);
+  watch ();
+  calls_hook (1U << CALL_STORE, 1U << CALL_WRITE, refuse_header, NULL, NULL);
+  ck_assert_int_eq (overlay_prepare (overlay, 3, 1, true), -EIO);
+  calls_hook (0, 0, NULL, NULL, NULL);
+  ck_assert_int_eq (overlay_set_backing (overlay, "other.img", "raw"), 0);
+  close_clean ();
+  reopen ();
+  ck_assert (!overlay_is_dirty (overlay));
+}
+END_TEST
+
 /* What the log of a session that was killed took is not kept for the next ones. */
 START_TEST (test_killed_often)
 {
@@ -857,6 +882,7 @@ suite (void)
   tcase_add_test (full, test_limits);
   tcase_add_test (many, test_order);
   tcase_add_loop_test (full, test_no_table, 0, 2);
+  tcase_add_test (full, test_marked_late);
   tcase_add_test (full, test_killed_often);
   tcase_add_test (many, test_shared);
   tcase_add_test (many, test_many);

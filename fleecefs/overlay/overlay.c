@@ -315,13 +315,25 @@ make_clean (Overlay *overlay)
   return r == 0 ? overlay_sync (overlay) : r;
 }
 
+/* Does the header say so all the same, after a write of it that failed, or the next one? */
+static bool
+may_say_dirty (Overlay *overlay)
+{
+  bool dirty;
+
+  lock_acquire (&overlay->header_lock);
+  dirty = overlay->header.dirty;
+  lock_release (&overlay->header_lock);
+  return dirty;
+}
+
 bool
 overlay_close (Overlay *overlay, const char *backing_name, const char *backing_format,
                GError **error)
 {
   int r = overlay_set_backing (overlay, backing_name, backing_format);
 
-  if (r == 0 && overlay->dirty)
+  if (r == 0 && (overlay->dirty || may_say_dirty (overlay)))
     r = make_clean (overlay);
   else if (r == 0 && overlay->header_written)
     r = overlay_sync (overlay);
