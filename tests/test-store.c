@@ -875,6 +875,54 @@ START_TEST (test_moved_and_not_removed)
 }
 END_TEST
 
+/* A store that was left open and is another directory now; a rename makes none of it. Loop: is it
+ * a copy; was it closed. */
+START_TEST (test_copied)
+{
+  bool copied = _i % 2 == 1, closed = _i / 2 == 1;
+  g_autofree char *other = g_strconcat (path, "2", NULL);
+  const char *command[] = { "cp", "-a", path, other, NULL };
+  g_autofree char *id = NULL;
+  Store *store = make_store ();
+  struct statx st;
+
+  ck_assert (store_mark_open (store, NULL));
+  id = g_strdup (store_id (store));
+  ck_assert_int_ne (store_next_number (store, NULL), 0);
+  if (closed)
+    ck_assert (store_mark_clean (store, NULL));
+  store_free (store);
+  ck_assert_int_eq (statx (AT_FDCWD, path, 0, STATX_BTIME, &st), 0);
+  if ((st.stx_mask & STATX_BTIME) == 0)
+    return; /* nothing tells */
+  if (copied)
+    ck_assert (g_spawn_sync (NULL, (char **) command, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL,
+                             NULL, NULL, NULL));
+  else
+    ck_assert_int_eq (rename (path, other), 0);
+  g_free (path);
+  path = g_steal_pointer (&other);
+  for (int i = 0; i < 2; i++) /* until somebody has dealt with it */
+    {
+      store = open_store ();
+      ck_assert_int_eq (store_was_copied (store), copied && !closed);
+      ck_assert_str_eq (store_found_id (store), id);
+      ck_assert_int_eq (strcmp (store_id (store), id) != 0, copied);
+      store_free (store);
+    }
+  store = open_store ();
+  g_free (id);
+  id = g_strdup (store_id (store));
+  ck_assert (store_mark_open (store, NULL));
+  store_free (store);
+  store = open_store ();
+  ck_assert (!store_was_copied (store));
+  ck_assert_str_eq (store_id (store), id);
+  ck_assert_str_eq (store_found_id (store), id);
+  store_free (store);
+}
+END_TEST
+
 /* Removal of a layer that ended after its first step. */
 START_TEST (test_half_removed_layer)
 {
@@ -1654,6 +1702,7 @@ add_layer_tests (TCase *tc)
   tcase_add_test (tc, test_nameless_layer);
   tcase_add_loop_test (tc, test_interrupted_merge, 0, 2);
   tcase_add_loop_test (tc, test_moved_and_not_removed, 0, 2);
+  tcase_add_loop_test (tc, test_copied, 0, 4);
   tcase_add_test (tc, test_half_removed_layer);
 }
 

@@ -95,7 +95,7 @@ find_use (const Store *store, const StoreDisk *known, Source *source, char **out
   if (r < 0)
     return fail_errno (error, -r, "cannot read the attribute " MARK_NAME " of image '%s'",
                        source_path (source));
-  if (strcmp (mark, store_id (store)) != 0)
+  if (strcmp (mark, store_found_id (store)) != 0)
     *out = g_strdup_printf ("image '%s' has lost the mark of this store: it was mounted with "
                             "another one, or copied without its extended attributes",
                             source_path (source));
@@ -113,12 +113,15 @@ find_damage (const Store *store, const StoreDisk *known, Source *source, const L
   *out = NULL;
   if (known == NULL)
     return true;
-  r = source_has_note (source, store_id (store), &has_note);
+  r = source_has_note (source, store_found_id (store), &has_note);
   if (r < 0)
     return fail_errno (error, -r, "cannot read the attribute user.fleecefs.unsaved of image '%s'",
                        source_path (source));
   if (store_host_crashed (store) && !store_was_durable (store))
     *out = g_strdup ("the host went down while the image was mounted");
+  else if (store_was_copied (store))
+    *out = g_strdup ("the store is a copy of one that was not closed: what was kept there later is "
+                     "not in it");
   else if (has_note)
     *out = g_strdup ("old blocks could not be kept, and the store did not take down whose");
   else if (!store_was_clean (store))

@@ -282,7 +282,10 @@ load_keys (Manifest *manifest, GError **error)
   if (!manifest_granule_is_valid (manifest->granule))
     return keyfile_fail_value (file, GROUP, "granule", "a power of two", error);
   return keyfile_get_unsigned (file, GROUP, "next-number", 1, MANIFEST_NUMBER_END,
-                               &manifest->next_number, error);
+                               &manifest->next_number, error)
+         && (!keyfile_has (file, GROUP, "place")
+             || keyfile_get_unsigned (file, GROUP, "place", 0, UINT64_MAX, &manifest->place,
+                                      error));
 }
 
 Manifest *
@@ -339,6 +342,7 @@ manifest_save (Manifest *manifest, int store_fd, bool use_spare, GError **error)
   g_key_file_set_string (keys, GROUP, "durability", manifest->durable ? "power" : "process");
   g_key_file_set_uint64 (keys, GROUP, "granule", manifest->granule);
   g_key_file_set_uint64 (keys, GROUP, "next-number", manifest->next_number);
+  g_key_file_set_uint64 (keys, GROUP, "place", manifest->place);
   for (guint i = 0; i < manifest->disks->len; i++)
     store_disk_keys (keys, manifest->disks->pdata[i]);
   return keyfile_save (manifest->file, store_fd, MANIFEST_FILE, true, use_spare ? store_fd : -1,

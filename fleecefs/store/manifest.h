@@ -9,6 +9,8 @@
  *     durability=process | power
  *     granule=4096          bytes
  *     next-number=65        no number from here on was ever given
+ *     place=...             of the store's directory when that was written: its time of birth, ns
+ * since the epoch; 0 or absent: unknown
  *
  *     [disk 1]              1 to 4095
  *     name=vm1.img
@@ -48,6 +50,7 @@ typedef struct
   bool durable;         /* power: what is open survives a crash of the host */
   uint64_t granule;     /* bytes */
   uint64_t next_number; /* 1 to MANIFEST_NUMBER_END */
+  uint64_t place;       /* 0: unknown */
   GPtrArray *disks;     /* StoreDisk * */
 } Manifest;
 

@@ -57,6 +57,17 @@ fail_create (GError **error, int errnum, const char *path)
                g_strerror (errnum));
 }
 
+/* When the directory was made, in ns since the epoch; 0: the file system does not tell. */
+static uint64_t
+find_place (int fd)
+{
+  struct statx st;
+
+  if (statx (fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) != 0 || (st.stx_mask & STATX_BTIME) == 0)
+    return 0;
+  return (uint64_t) st.stx_btime.tv_sec * UINT64_C (1000000000) + st.stx_btime.tv_nsec;
+}
+
 static bool
 open_directory (Store *store, const char *path, GError **error)
 {
@@ -84,6 +95,7 @@ open_directory (Store *store, const char *path, GError **error)
       return fail_errno (error, errnum, "cannot open the store '%s'", path);
     }
   store->path = g_strdup (absolute);
+  store->place = find_place (store->fd);
   free (absolute);
   store->snapshots_path = g_build_filename (store->path, LAYERS_DIRECTORY, NULL);
   if (fstat (store->fd, &st) != 0)
@@ -211,6 +223,12 @@ adopt (Store *store, uint64_t granule, GError **error)
   store->was_durable = manifest->durable;
   store->same_boot = strcmp (manifest->boot_id, store->boot_id) == 0;
   store->host_crashed = manifest->open && !store->same_boot;
+  if (manifest->place != 0 && store->place != 0 && manifest->place != store->place)
+    {
+      store->was_copied = manifest->open;
+      store->found_id = manifest->uuid;
+      manifest->uuid = g_uuid_string_random ();
+    }
   if (!dir_kind (store->fd, LAYERS_DIRECTORY, store->path, &kind, error))
     return false;
   if (kind == DIR_MISSING)

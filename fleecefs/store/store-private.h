@@ -12,6 +12,7 @@ struct _Store
   char *snapshots_path; /* for messages */
   char *boot_id;        /* of the host, now */
   int fd;               /* the store's directory */
+  uint64_t place;       /* its time of birth; 0: unknown */
   int snapshots_fd;     /* STORE/snapshots, or -1 */
   int lock_fd;          /* holds the locks, or -1 */
   bool made_directory;  /* what this process made, in order of making */
@@ -20,6 +21,8 @@ struct _Store
   bool was_clean; /* the state in which it was found */
   bool same_boot; /* as when it was left */
   bool host_crashed;
+  bool was_copied;
+  char *found_id; /* of the store that this is a copy of, or NULL */
   bool was_durable;
 
   bool is_unsure; /* the manifest may not be what this process was told; see keyfile_save() */

@@ -45,7 +45,14 @@ store_free (Store *store)
   g_free (store->path);
   g_free (store->snapshots_path);
   g_free (store->boot_id);
+  g_free (store->found_id);
   g_free (store);
+}
+
+const char *
+store_found_id (const Store *store)
+{
+  return store->found_id != NULL ? store->found_id : store_id (store);
 }
 
 const char *
@@ -76,6 +83,12 @@ bool
 store_host_crashed (const Store *store)
 {
   return store->host_crashed;
+}
+
+bool
+store_was_copied (const Store *store)
+{
+  return store->was_copied;
 }
 
 bool
@@ -214,6 +227,7 @@ reserve (const Store *store)
 bool
 store_mark_open (Store *store, GError **error)
 {
+  store->manifest->place = store->place;
   return save_state (store, true, store->boot_id, reserve (store), true, error);
 }
 

@@ -113,8 +113,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Store, store_free)
  * fails later. Does only store_free() for a store that was there before. */
 void store_discard_new (Store *store);
 
-/* Tells it from any other: a UUID. */
+/* Tells it from any other: a UUID. A copy in another directory gets a new one. */
 const char *store_id (const Store *store);
+/* The one that the store had when it was found. */
+const char *store_found_id (const Store *store);
 
 /* The absolute path of the store. */
 const char *store_path (const Store *store);
@@ -126,6 +128,10 @@ bool store_same_boot (const Store *store);
 /* True when it was not closed and the host has been booted since. store_mark_open() and
  * _clean() make the next open forget that: write what follows from it into the records first. */
 bool store_host_crashed (const Store *store);
+
+/* True when it was not closed and this is another directory, as far as that can be seen: a copy of
+ * it, of any moment. What its owner saved since then is not in it. */
+bool store_was_copied (const Store *store);
 
 /* The disk's entry, or NULL when the store does not know it. Valid until the next change. */
 const StoreDisk *store_find_disk (const Store *store, const char *name);
