@@ -543,8 +543,8 @@ freeze_written (unsigned granule, const char *name)
  * no time that a snapshot had before, also one that a backup has and the store has not. */
 START_TEST (test_mtimes_after_kill)
 {
-  const struct timespec ahead[2] = { { .tv_sec = time (NULL) + 100000 },
-                                     { .tv_sec = time (NULL) + 100000 } };
+  const struct timespec ahead[2]
+      = { { .tv_sec = time (NULL) + 100000 }, { .tv_sec = time (NULL) + 100000 } };
   struct timespec last = { 0 };
 
   add_image ("vm1.img", SIZE, 1);
