@@ -145,6 +145,31 @@ kill_daemon () {
 	unmount mnt
 }
 
+# Another image given by mistake breaks nothing, as long as the right one is where it was.
+mkdir wrong
+noise 1000003 >wrong/img
+for end in 'unmount mnt' kill_daemon; do
+	new_store
+	cp mnt/.live/img truth
+	mkdir mnt/x
+	$end
+	refused 1 "store '.*/img.fleece' has snapshots of '$tmp/img', and not of '.*/wrong/img'; give" \
+		"$FLEECEFS" -o store=img.fleece wrong/img mnt
+	mount_fleecefs img mnt
+	frozen mnt/x/img truth
+	rmdir mnt/old mnt/x
+	unmount mnt
+	mount_fleecefs -o store=img.fleece wrong/img mnt # no snapshot, nothing to lose
+	unmount mnt
+done
+new_store
+unmount mnt
+mv img right
+mount_fleecefs -o store=img.fleece wrong/img mnt
+expect_why mnt/old/img "image '$tmp/wrong/img' was changed"
+rmdir mnt/old
+unmount mnt
+
 new_store
 cp mnt/.live/img truth
 mkdir mnt/x

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define NS_PER_S INT64_C (1000000000)
@@ -72,11 +73,14 @@ find_change (const Store *store, const StoreDisk *known, Source *source, const L
   uint64_t writes;
 
   if (known->size != look->size)
-    return g_strdup_printf ("image '%s' was resized while it was not mounted", known->path);
+    return g_strdup_printf ("image '%s' was resized while it was not mounted",
+                            source_path (source));
   if (!source_is_block (source) && known->mtime != look->mtime)
-    return g_strdup_printf ("image '%s' was changed while it was not mounted", known->path);
+    return g_strdup_printf ("image '%s' was changed while it was not mounted",
+                            source_path (source));
   if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
-    return g_strdup_printf ("block device '%s' was written while it was not mounted", known->path);
+    return g_strdup_printf ("block device '%s' was written while it was not mounted",
+                            source_path (source));
   return source_is_block (source) ? find_exchange (store, known, source) : NULL;
 }
 
@@ -102,15 +106,31 @@ find_use (const Store *store, const StoreDisk *known, Source *source, char **out
   return true;
 }
 
-/* *out: why the snapshots of this disk cannot be right, or NULL. */
+/* When the source is another file than the one that the store knows, and that is still where it
+ * was: its path, else NULL. A new string. */
+static char *
+find_right_one (const StoreDisk *known, Source *source)
+{
+  struct stat right, given;
+
+  if (source_is_block (source) || strcmp (known->path, source_path (source)) == 0
+      || stat (known->path, &right) != 0 || !S_ISREG (right.st_mode)
+      || source_stat (source, &given) != 0
+      || (right.st_dev == given.st_dev && right.st_ino == given.st_ino))
+    return NULL;
+  return g_strdup (known->path);
+}
+
+/* *out: why the snapshots of this disk cannot be right, or NULL. *out_right: when that is because
+ * the source is not theirs, the path of theirs, if it is there, else NULL. */
 static bool
 find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look,
-             char **out, GError **error)
+             char **out, char **out_right, GError **error)
 {
   bool has_note;
   int r;
 
-  *out = NULL;
+  *out = *out_right = NULL;
   if (known == NULL)
     return true;
   r = source_has_note (source, store_found_id (store), &has_note);
@@ -124,10 +144,18 @@ find_damage (const Store *store, const StoreDisk *known, Source *source, const L
                      "not in it");
   else if (has_note)
     *out = g_strdup ("old blocks could not be kept, and the store did not take down whose");
-  else if (!store_was_clean (store))
-    return find_use (store, known, source, out, error);
   else
-    *out = find_change (store, known, source, look);
+    {
+      if (!store_was_clean (store))
+        {
+          if (!find_use (store, known, source, out, error))
+            return false;
+        }
+      else
+        *out = find_change (store, known, source, look);
+      if (*out != NULL)
+        *out_right = find_right_one (known, source);
+    }
   return true;
 }
 
@@ -169,10 +197,10 @@ note_disk (Store *store, const char *name, const Source *source, const Look *loo
 }
 
 /* Makes a disk of the source, which is taken over then. *out_damage: why its snapshots cannot be
- * right, or NULL. */
+ * right, or NULL; *out_right: see find_damage(). */
 static bool
 open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **source,
-           char **out_damage, GError **error)
+           char **out_damage, char **out_right, GError **error)
 {
   const StoreDisk *known = store_find_disk (set->store, set->names[i]);
   DiskConfig disk_config = {
@@ -189,7 +217,7 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
   Look look;
 
   if ((known == NULL && !source_refuse_empty (*source, error)) || !look_at (*source, &look, error)
-      || !find_damage (set->store, known, *source, &look, out_damage, error))
+      || !find_damage (set->store, known, *source, &look, out_damage, out_right, error))
     return false;
   disk_config.write_time = first_write_time (set->store, known, *source, &look);
   note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);
@@ -204,10 +232,10 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
 
 bool
 set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sources, char **damages,
-                GError **error)
+                char **rights, GError **error)
 {
   for (unsigned i = 0; i < set->n_disks; i++)
-    if (!open_disk (set, config, i, &sources[i], &damages[i], error))
+    if (!open_disk (set, config, i, &sources[i], &damages[i], &rights[i], error))
       return false;
   return true;
 }

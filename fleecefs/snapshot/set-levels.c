@@ -77,9 +77,10 @@ break_levels (Snapshots *set, unsigned n_levels, unsigned disk, const char *dama
 }
 
 /* damages: what is known of each disk's snapshots already, or NULL; it is why an overlay may be
- * damaged, too. */
+ * damaged, too. rights: as of set_open_levels(). */
 static bool
-open_level (Snapshots *set, const StoreRecord *record, char *const *damages, GError **error)
+open_level (Snapshots *set, const StoreRecord *record, char *const *damages, char *const *rights,
+            GError **error)
 {
   Level *level = level_new (record->layer, set->n_disks);
 
@@ -96,6 +97,12 @@ open_level (Snapshots *set, const StoreRecord *record, char *const *damages, GEr
         return fail (error, EINVAL,
                      "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
                      store_path (set->store), image->disk);
+      if (record->name != NULL && rights[disk] != NULL && image->broken == NULL)
+        return fail (error, EINVAL,
+                     "the store '%s' has snapshots of '%s', and not of '%s'; give that image, or "
+                     "another -o store=DIR",
+                     store_path (set->store), rights[disk],
+                     source_path (disk_source (set->disks[disk])));
       if (!open_layer (set, record, image, &level->layers[disk], &damage, error))
         return false;
       if (image->broken != NULL)
@@ -137,14 +144,14 @@ load_newest (Snapshots *set, unsigned disk)
 }
 
 bool
-set_open_levels (Snapshots *set, char *const *damages, GError **error)
+set_open_levels (Snapshots *set, char *const *damages, char *const *rights, GError **error)
 {
   g_autoptr (GPtrArray) records = store_read_records (set->store, error);
 
   if (records == NULL)
     return false;
   for (unsigned i = 0; i < records->len; i++)
-    if (!open_level (set, records->pdata[i], damages, error))
+    if (!open_level (set, records->pdata[i], damages, rights, error))
       return false;
   for (unsigned d = 0; d < set->n_disks; d++)
     {

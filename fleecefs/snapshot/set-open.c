@@ -125,12 +125,16 @@ static bool
 open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GError **error)
 {
   g_autofree char **damage_of = g_new0 (char *, set->n_disks + 1);
+  g_autofree char **right_of = g_new0 (char *, set->n_disks + 1);
   bool ok = open_store (set, config, sources, error)
-            && set_open_disks (set, config, sources, damage_of, error)
-            && set_open_levels (set, damage_of, error);
+            && set_open_disks (set, config, sources, damage_of, right_of, error)
+            && set_open_levels (set, damage_of, right_of, error);
 
   for (unsigned i = 0; i < set->n_disks; i++)
-    g_free (damage_of[i]);
+    {
+      g_free (damage_of[i]);
+      g_free (right_of[i]);
+    }
   if (!ok)
     return false;
   set_advance_clocks (set);

@@ -110,13 +110,14 @@ void set_swap_chains (Snapshots *set) LOCK_REQUIRES (&set->verbs);
 
 /* Makes the set's disks of the sources, which are taken over, and tells the store of them.
  * *damages: why the snapshots of each disk cannot be right, or NULL; new strings, also after a
- * failure. */
+ * failure. *rights: when that is because another image was given, the path of theirs, if it is
+ * there, else NULL. */
 bool set_open_disks (Snapshots *set, const SnapshotsConfig *config, Source **sources,
-                     char **damages, GError **error);
-/* Brings back the levels, with those snapshots broken that cannot be right. damages are those of
- * set_open_disks(). Fails, with nothing broken for good, when the next start may find an overlay
- * right that cannot be opened now. */
-bool set_open_levels (Snapshots *set, char *const *damages, GError **error);
+                     char **damages, char **rights, GError **error);
+/* Brings back the levels, with those snapshots broken that cannot be right. damages and rights are
+ * those of set_open_disks(). Fails, with nothing broken for good, when the next start may find an
+ * overlay right that cannot be opened now, or be given the right image. */
+bool set_open_levels (Snapshots *set, char *const *damages, char *const *rights, GError **error);
 /* After a kill: the disks' write clocks go on later than the times of all snapshots. */
 void set_advance_clocks (Snapshots *set);
 /* After a kill somebody may have cut the images off: disk_check_tail() for all. */
