@@ -39,6 +39,10 @@ refused 1 "'.*/good' has snapshots of a disk 'b.img' that was not given; give it
 	"$FLEECEFS" -o store=good a.img m
 refused 1 "'.*/good' has snapshots of a disk 'b.img' that was not given; give it too" \
 	"$FLEECEFS" -o store=good a.img c=b.img m
+cp -a b.img renamed
+refused 1 "give it too \\(as b\\.img=IMAGE, if its image is called otherwise\\)" \
+	"$FLEECEFS" -o store=good a.img renamed m
+rm renamed
 store_refused "'.*/good' have granule 4k, not 8k; use -o granule=4k" good -o granule=8k
 
 # damaged REGEX COMMAND...: run in a copy of the good store it makes one that is refused.

@@ -95,8 +95,9 @@ open_level (Snapshots *set, const StoreRecord *record, char *const *damages, cha
 
       if (disk < 0)
         return fail (error, EINVAL,
-                     "the store '%s' has snapshots of a disk '%s' that was not given; give it too",
-                     store_path (set->store), image->disk);
+                     "the store '%s' has snapshots of a disk '%s' that was not given; give it too "
+                     "(as %s=IMAGE, if its image is called otherwise)",
+                     store_path (set->store), image->disk, image->disk);
       if (record->name != NULL && rights[disk] != NULL && image->broken == NULL)
         return fail (error, EINVAL,
                      "the store '%s' has snapshots of '%s', and not of '%s'; give that image, or "
