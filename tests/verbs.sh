@@ -82,3 +82,13 @@ rmdir m/tuesday || fail 'rmdir of the newest'
 [ -z "$(ls m/.latest)" ] || fail ".latest shows what is dropped: $(ls m/.latest)"
 denied 'No such file or directory' rmdir m/tuesday
 unmount m
+
+# What is wrong with the store is not said of a name.
+mount_fleecefs -o store=gone a.img m
+mkdir m/monday
+rm -r gone
+denied 'Input/output error' mkdir m/tuesday
+denied 'Input/output error' rename m/monday m/friday
+denied 'Input/output error' rmdir m/monday
+same old.img m/monday/a.img
+unmount m

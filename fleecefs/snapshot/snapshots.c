@@ -128,6 +128,27 @@ snapshots_count (Snapshots *set)
   return n;
 }
 
+/* What the store's failure is for the caller, as -errno: not one that would say something of the
+ * name. */
+static int
+result_of (const GError *error)
+{
+  switch (fail_code (error))
+    {
+    case ENOENT:
+    case EEXIST:
+    case EINVAL:
+    case EPERM:
+    case EMLINK:
+    case ENOTDIR:
+    case ENOTEMPTY:
+    case ENAMETOOLONG:
+      return -EIO;
+    default:
+      return -fail_code (error);
+    }
+}
+
 int
 snapshots_create (Snapshots *set, const char *name, Snapshot **out)
 {
@@ -151,7 +172,7 @@ snapshots_create (Snapshots *set, const char *name, Snapshot **out)
     {
       snapshot = set_create_snapshot (set, name, &error);
       if (snapshot == NULL)
-        r = -fail_code (error);
+        r = result_of (error);
     }
   lock_release (&set->verbs);
 
@@ -180,7 +201,7 @@ write_name (Snapshots *set, Snapshot *snapshot, const char *name) LOCK_REQUIRES 
   if (store_write_record (set->store, record, true, &error))
     return 0;
   g_warning ("%s", error->message);
-  return -fail_code (error);
+  return result_of (error);
 }
 
 int
