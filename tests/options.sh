@@ -44,6 +44,7 @@ usage "unknown option '--frobnicate'" --frobnicate a.img m
 usage "unknown option '-q'" -q a.img m
 usage "unknown option.*frobnicate" -o frobnicate a.img m
 usage "unknown option.*frobnicate=1" -o frobnicate=1 a.img m
+usage "cannot be changed by remount; unmount it" -o remount,ro a.img m
 usage "-o" a.img m -o
 
 # option WORDS REGEX VALUE...: each value of -o WORDS is refused; the line names it and says which

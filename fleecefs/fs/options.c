@@ -41,6 +41,7 @@ enum
   KEY_SUBTYPE,
   KEY_LIBFUSE_FLAG,
   KEY_IGNORED,
+  KEY_REMOUNT,
 };
 
 static const struct fuse_opt known[] = {
@@ -96,6 +97,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("nostrictatime", KEY_IGNORED),
   FUSE_OPT_KEY ("lazytime", KEY_IGNORED),
   FUSE_OPT_KEY ("nolazytime", KEY_IGNORED),
+  FUSE_OPT_KEY ("remount", KEY_REMOUNT),
   FUSE_OPT_END,
 };
 
@@ -285,6 +287,9 @@ parse_one (void *data, const char *arg, int key, struct fuse_args *out_args)
       return 1;
     case KEY_IGNORED:
       return 0;
+    case KEY_REMOUNT:
+      usage_fail (parse->error, "a mount cannot be changed by remount; unmount it, and mount anew");
+      return -1;
     case FUSE_OPT_KEY_NONOPT:
       g_ptr_array_add (parse->words, g_strdup (arg));
       return 0;
