@@ -230,3 +230,21 @@ for time in 1 2; do
 	[ "$time" = 2 ] || mount_fleecefs -o store=two img other mnt
 done
 unmount mnt
+
+# Somebody has taken a newer level out of the store, or its record: the old blocks that an older
+# snapshot needs of it are not there, and it does not read the image instead.
+for gone in 000002 000002/snapshot.ini; do
+	noise "$size" >img
+	rm -rf lost
+	mount_fleecefs -o store=lost img mnt
+	mkdir mnt/a mnt/b
+	patch mnt/.live/img 0 65536
+	unmount mnt
+	rm -r "lost/snapshots/$gone"
+	for time in 1 2; do
+		mount_fleecefs -o store=lost img mnt
+		[[ $(state mnt/a) = "broken: disk 'img': "*"is gone" ]] || fail "a is '$(state mnt/a)'"
+		refuses cat mnt/a/img
+		unmount mnt
+	done
+done

@@ -343,6 +343,12 @@ overlay_close (Overlay *overlay, const char *backing_name, const char *backing_f
   return r == 0;
 }
 
+const char *
+overlay_backing (const Overlay *overlay) LOCK_UNCHECKED
+{
+  return overlay->header.backing_name;
+}
+
 int
 overlay_set_backing (Overlay *overlay, const char *name, const char *format)
 {

@@ -60,6 +60,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Overlay, overlay_free)
 
 /* Writes the name of the backing file now. */
 int overlay_set_backing (Overlay *overlay, const char *name, const char *format);
+/* The name of the backing file that the overlay was opened with. Before anybody else knows it. */
+const char *overlay_backing (const Overlay *overlay);
 
 /* Writes into the header that the snapshot of this overlay is broken; it needs no space. On return
  * it stands there (durable: on disk), whoever wrote it. Takes no lock of the engine. */

@@ -6,6 +6,7 @@
 #include "snapshot/set-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -26,6 +27,19 @@ is_passing (int errnum)
          || errnum == ENOLCK || errnum == ENOSPC || errnum == EDQUOT;
 }
 
+/* Why the overlay lacks what it reads through, or NULL: another overlay, and somebody took that
+ * away. A clean end has written the names of all backing files. */
+static char *
+find_loss (const Snapshots *set, int dir_fd, const Overlay *overlay)
+{
+  const char *backing = overlay_backing (overlay);
+
+  if (!store_was_clean (set->store) || !g_str_has_prefix (backing, "../")
+      || faccessat (dir_fd, backing, F_OK, 0) == 0 || errno != ENOENT)
+    return NULL;
+  return g_strdup_printf ("the overlay '%s', with old blocks that it needs, is gone", backing);
+}
+
 /* Opens one overlay of a level. One that cannot be opened is a broken layer: *out_damage says why,
  * or stays NULL. Fails when the next start may find it right. */
 static bool
@@ -41,7 +55,10 @@ open_layer (Snapshots *set, const StoreRecord *record, const StoreImage *image, 
     {
       overlay = overlay_open (dir_fd, name, image->size, set->granule, &local);
       if (overlay != NULL)
-        overlay_set_space (overlay, set->space);
+        {
+          overlay_set_space (overlay, set->space);
+          *out_damage = find_loss (set, dir_fd, overlay);
+        }
       close (dir_fd);
     }
   if (overlay == NULL && is_passing (fail_code (local)))
