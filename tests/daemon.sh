@@ -8,6 +8,8 @@
 set -u
 # shellcheck source=lib.sh source-path=SCRIPTDIR
 . "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
+# shellcheck source=lib-data.sh source-path=SCRIPTDIR
+. "$top_srcdir/tests/lib-data.sh"
 need fusermount3 flock
 setup
 
@@ -45,6 +47,27 @@ pid=$(daemons "FLEECEFS_TEST=$base")
 umount_any m
 await_all || fail 'umount does not end it'
 clean 'started in a substitution'
+
+# Who interrupts it before that finds no mount; here its child comes late.
+has_child () {
+	parent=$(pgrep -P "$tracer") && pgrep -P "$parent" >children
+}
+
+if strace -o "$base/calls" true 2>/dev/null; then
+	for signal in TERM INT; do
+		strace -f -E ASAN_OPTIONS=detect_leaks=0 -o "$base/calls" -e trace=setsid \
+			-e inject=setsid:delay_enter=3000000 \
+			env --default-signal=INT "$FLEECEFS" a.img m 2>output &
+		tracer=$!
+		await has_child || fail "SIG$signal: it has no child"
+		kill "-$signal" "$parent"
+		wait "$tracer" && fail "SIG$signal: status 0"
+		[[ $(cat output) = "fleecefs: interrupted, so nothing is mounted on '"*"/m'" ]] ||
+			fail "SIG$signal: it said '$(cat output)'"
+		await_all || fail "SIG$signal does not end it"
+		clean "SIG$signal"
+	done
+fi
 
 # By each way to end.
 for way in 'kill -TERM PID' 'kill -INT PID' 'kill -HUP PID' 'fusermount3 -u m'; do

@@ -65,6 +65,33 @@ daemon_last_words (const Daemon *daemon, const char *words)
   (void) written;
 }
 
+static pid_t passed_to;
+static volatile sig_atomic_t was_passed;
+
+static void
+pass_on (G_GNUC_UNUSED int number)
+{
+  int saved = errno;
+
+  was_passed = true;
+  kill (passed_to, SIGTERM);
+  errno = saved;
+}
+
+/* One that is ignored stays so. */
+void
+daemon_pass_signals (const Daemon *daemon)
+{
+  static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+  const struct sigaction action = { .sa_handler = pass_on, .sa_flags = (int) SA_RESETHAND };
+  struct sigaction before;
+
+  passed_to = daemon->child;
+  for (unsigned i = 0; i < G_N_ELEMENTS (numbers); i++)
+    if (sigaction (numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+      sigaction (numbers[i], &action, NULL);
+}
+
 /* Why the mount never answered. Blocks until the child is gone: it says why, if it can, and
  * then has its files to close. */
 static bool
@@ -79,6 +106,8 @@ fail_for_child (const Daemon *daemon, const char *mountpoint, GError **error)
              || (n < 0 && errno == EINTR)))
     length += n > 0 ? (size_t) n : 0;
   words[length] = '\0';
+  if (was_passed)
+    return fail (error, EINTR, "interrupted, so nothing is mounted on '%s'", mountpoint);
   if (length > 0)
     return fail (error, EIO, "%s", words);
   return fail (error, EIO,
@@ -99,7 +128,8 @@ daemon_await (const Daemon *daemon, const Places *places, GError **error)
       /* Waits in the kernel for the child's answer; ends with an error when the child does. */
       if (stat (mountpoint, &now) == 0)
         {
-          if (now.st_dev != places->before_mount.st_dev && now.st_ino == FUSE_ROOT_ID
+          if (!was_passed && now.st_dev != places->before_mount.st_dev
+              && now.st_ino == FUSE_ROOT_ID
               && (places->overmount == NULL || overmount_is_there (places->overmount, now.st_dev)))
             return true;
         }

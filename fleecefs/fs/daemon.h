@@ -20,6 +20,10 @@ typedef struct
  * streams at /dev/null, messages to the system's log. */
 bool daemon_fork (Daemon *daemon, GError **error);
 
+/* From now on a signal that ends a program ends the child instead, and daemon_await() fails when that
+ * is gone: whoever interrupts a start finds no mount then. A second one ends this process. */
+void daemon_pass_signals (const Daemon *daemon);
+
 /* Blocks until the mount is answered as the root of our file system, and the images are covered if
  * they are to be. Fails when the child is gone before, with its last words if it left any. */
 bool daemon_await (const Daemon *daemon, const Places *places, GError **error);

@@ -123,6 +123,8 @@ wait_in_parent (Session *session, const Places *places, const Daemon *daemon)
   struct stat st;
 
   session_leave (session);
+  daemon_pass_signals (daemon);
+  session_unblock_signals ();
   if (daemon_await (daemon, places, &error))
     _exit (STATUS_OK);
   /* Only what the child left behind: after a clean end of it something else may be
@@ -136,8 +138,13 @@ static bool
 serve_in_background (Session *session, Snapshots *set, const Places *places, GError **error)
 {
   Daemon daemon;
+  bool forked;
 
-  if (!daemon_fork (&daemon, error))
+  session_block_signals ();
+  forked = daemon_fork (&daemon, error);
+  if (!forked || daemon.child == 0)
+    session_unblock_signals ();
+  if (!forked)
     {
       session_unmount (session);
       snapshots_abandon (set);
