@@ -34,6 +34,9 @@ image "there is no image 'missing.img'; check the path" missing.img
 image "there is no image 'no/dir/a.img'; check" no/dir/a.img
 image "'good.img/a': Not a directory" good.img/a
 image "there is no image 'dangling.img'" dangling.img
+cp good.img eq=x.img
+image "there is no image 'x.img'; give './eq=x.img', if you mean the file 'eq=x.img'" eq=x.img
+rm eq=x.img
 image "'loop.img': Too many levels" loop.img
 image "'.*empty.img' is empty; give it a size" empty.img
 image "'dir' is a directory; give a disk image" dir

@@ -26,7 +26,7 @@ refused 1 "place/old/lock': Read-only file system" "$FLEECEFS" -o store=place/ol
 mount -o remount,rw place
 cp a.img place
 mount -o remount,ro place
-refused 1 "place/a.img' for reading and writing: Read-only file system" "$FLEECEFS" place/a.img m
+refused 1 "place/a.img' for reading and writing: Read-only file system; copy it" "$FLEECEFS" place/a.img m
 
 # The user's image in a directory that is not theirs: no store beside it. And somebody else's store.
 cp a.img theirs.img

@@ -339,7 +339,7 @@ START_TEST (test_create_needs_parent)
 {
   g_free (path);
   path = g_build_filename (directory, "missing", "s", NULL);
-  assert_refused (0, ENOENT, "cannot create the store");
+  assert_refused (0, ENOENT, "make the directory above it first");
 }
 END_TEST
 

@@ -51,14 +51,29 @@ is_directory (const char *path)
   return stat (path, &st) == 0 && S_ISDIR (st.st_mode);
 }
 
+/* NAME=IMAGE may have been meant as the name of a file. */
 static bool
-look_at_image (const char *path, const char *mountpoint, struct stat *out, GError **error)
+fail_missing (const Image *image, GError **error)
 {
+  g_autofree char *word = g_strconcat (image->name, "=", image->path, NULL);
+  struct stat st;
+
+  if (stat (word, &st) == 0)
+    return fail (error, ENOENT, "there is no image '%s'; give './%s', if you mean the file '%s'",
+                 image->path, word, word);
+  return fail (error, ENOENT, "there is no image '%s'; check the path", image->path);
+}
+
+static bool
+look_at_image (const Image *image, const char *mountpoint, struct stat *out, GError **error)
+{
+  const char *path = image->path;
+
   if (stat (path, out) != 0 && errno == ENOTCONN)
     return fail (error, ENOTCONN, "the program that served '%s' is gone; run umount '%s' first",
                  path, path);
   if (stat (path, out) != 0)
-    return errno == ENOENT ? fail (error, ENOENT, "there is no image '%s'; check the path", path)
+    return errno == ENOENT ? fail_missing (image, error)
                            : fail_errno (error, errno, "cannot open the image '%s'", path);
   if (S_ISDIR (out->st_mode))
     return fail (error, EISDIR, "'%s' is a directory; %s", path,
@@ -80,7 +95,7 @@ resolve_images (Places *places, const Options *options, GError **error)
     {
       const Image *image = options->images->pdata[i];
 
-      if (!look_at_image (image->path, options->mountpoint, &stats[i], error))
+      if (!look_at_image (image, options->mountpoint, &stats[i], error))
         return false;
       for (guint other = 0; other < i; other++)
         if (is_same_file (&stats[other], &stats[i]))

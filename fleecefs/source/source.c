@@ -140,6 +140,11 @@ source_open (const char *path, GError **error)
         fail (error, EACCES,
               "cannot open image '%s' for reading and writing: %s; see ls -l, or run as its owner",
               path, g_strerror (EACCES));
+      else if (errno == EROFS || errno == EPERM)
+        fail (error, errno,
+              "cannot open image '%s' for reading and writing: %s; copy it to where it can be "
+              "written",
+              path, g_strerror (errno));
       else
         fail_errno (error, errno, "cannot open image '%s' for reading and writing", path);
       return NULL;

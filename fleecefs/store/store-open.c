@@ -50,6 +50,9 @@ read_boot_id (GError **error)
 static bool
 fail_create (GError **error, int errnum, const char *path)
 {
+  if (errnum == ENOENT)
+    return fail (error, errnum, "cannot create the store '%s': make the directory above it first",
+                 path);
   if (errnum != EACCES && errnum != EROFS)
     return fail_errno (error, errnum, "cannot create the store '%s'", path);
   return fail (error, errnum,
