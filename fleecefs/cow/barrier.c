@@ -186,6 +186,7 @@ try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
         {
           n_least = n;
           end = earlier (lock_time_in (ms), last);
+          in_time = true;
         }
       PAUSE_POINT ("barrier:closing");
       if (!in_time)

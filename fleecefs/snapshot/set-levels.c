@@ -140,8 +140,8 @@ open_level (Snapshots *set, const StoreRecord *record, char *const *damages, cha
 
 /* The newest overlay of a disk is the one that will be changed. All of it is read now, so that no
  * guest's write has to wait for that, or to find it damaged. */
-static void
-load_newest (Snapshots *set, unsigned disk)
+static bool
+load_newest (Snapshots *set, unsigned disk, GError **error)
 {
   for (unsigned i = set->levels->len; i-- > 0;)
     {
@@ -154,11 +154,14 @@ load_newest (Snapshots *set, unsigned disk)
           g_autofree char *damage = g_strdup_printf ("cannot read the tables of overlay '%s': %s",
                                                      name, g_strerror (-r));
 
+          if (is_passing (-r))
+            return fail (error, -r, "%s", damage);
           break_levels (set, i + 1, disk, damage);
         }
       if (layer != NULL)
-        return;
+        return true;
     }
+  return true;
 }
 
 bool
@@ -173,7 +176,8 @@ set_open_levels (Snapshots *set, char *const *damages, char *const *rights, GErr
       return false;
   for (unsigned d = 0; d < set->n_disks; d++)
     {
-      load_newest (set, d);
+      if (!load_newest (set, d, error))
+        return false;
       if (damages[d] != NULL)
         break_levels (set, set->levels->len, d, damages[d]);
     }
