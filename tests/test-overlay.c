@@ -778,6 +778,39 @@ leave_it (void)
 {
 }
 
+static void
+run_qemu_io (const char *how, const char *command)
+{
+  g_autofree char *output = NULL;
+  int status = test_run (&output, "qemu-io", how, "-f", "qcow2", "-c", command,
+                         test_path ("o.qcow2"), NULL);
+
+  ck_assert_msg (status == 0, "qemu-io: %s", output);
+}
+
+static void
+write_by_qemu (void)
+{
+  run_qemu_io ("--cache=writeback", "write -P 7 0 4k");
+}
+
+/* Who only reads it leaves no trace. */
+START_TEST (test_read_by_qemu)
+{
+  g_autofree uint8_t *expected = NULL;
+  Overlay *overlay;
+
+  if (without_qemu ())
+    return;
+  expected = make_overlay ();
+  run_qemu_io ("-r", "read 0 64k");
+  assert_clean ("o.qcow2");
+  overlay = reopen ("o.qcow2", SIZE, 4096);
+  assert_reads (overlay, SIZE, 4096, 2, expected);
+  overlay_free (overlay);
+}
+END_TEST
+
 /* QEMU's own image, when it has the one shape that we know, is read back. */
 START_TEST (test_reads_qemus)
 {
@@ -833,6 +866,7 @@ static const struct
   { "another granule", leave_it, SIZE, 8192, false, EINVAL, "another granule" },
   { "size too small", leave_it, SIZE - 512, 4096, false, EINVAL, "another size" },
   { "size too large", leave_it, SIZE + 512, 4096, false, EINVAL, "another size" },
+  { "written by QEMU", write_by_qemu, SIZE, 4096, true, EINVAL, "another program has opened" },
   { "QEMU's default", qemu_plain, SIZE, 4096, true, EINVAL, "not ours" },
   { "QEMU's version 2", qemu_old, SIZE, 4096, true, EINVAL, "not ours" },
   { "QEMU's with eager refcounts", qemu_eager, SIZE, 4096, true, EINVAL, "not ours" },
@@ -939,6 +973,7 @@ overlay_suite (void)
   tcase_add_loop_test (kills, test_kill_and_open, 0, N_KILLS);
   tcase_add_test (kills, test_leak_stays_free);
   tcase_add_loop_test (kills, test_kill_and_repair, 0, N_KILLS);
+  tcase_add_test (refused, test_read_by_qemu);
   tcase_add_loop_test (refused, test_refused, 0, G_N_ELEMENTS (refusals));
   tcase_add_test (refused, test_opened_twice);
   tcase_add_loop_test (refused, test_not_made, 0, G_N_ELEMENTS (not_made));

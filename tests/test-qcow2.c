@@ -44,8 +44,8 @@ static const struct
   { "nb_snapshots", 60, 4, { 0 } },
   { "snapshots_offset", 64, 8, { 0 } },
   { "incompatible_features", 72, 8, { 0, 0, 0, 0, 0, 0, 0, 0x11 } },
-  { "compatible_features", 80, 8, { 0, 0, 0, 0, 0, 0, 0, 0x01 } },
-  { "autoclear_features", 88, 8, { 0 } },
+  { "compatible_features", 80, 8, { 0x80, 0, 0, 0, 0, 0, 0, 0x01 } },
+  { "autoclear_features", 88, 8, { 0x80 } },
   { "refcount_order", 96, 4, { 0, 0, 0, 4 } },
   { "header_length", 100, 4, { 0, 0, 0, 112 } },
   { "compression_type", 104, 8, { 0 } },
@@ -194,8 +194,11 @@ static const struct
   { "an old journal of a clean image", 72, 8, COPIED | 0x10 },
   { "no lazy refcounts", 80, 8, 0 },
   { "unknown compatible bit", 80, 8, 3 },
-  { "bitmaps", 88, 8, 1 },
-  { "raw external data", 88, 8, 2 },
+  { "unknown high compatible bit", 80, 8, COPIED >> 1 | COPIED | 1 },
+  { "bitmaps", 88, 8, COPIED | 1 },
+  { "raw external data", 88, 8, COPIED | 2 },
+  { "opened for writing by another program", 88, 8, 0 },
+  { "an autoclear bit alone", 80, 8, 1 },
   { "8-bit refcounts", 96, 4, 3 },
   { "64-bit refcounts", 96, 4, 6 },
   { "header_length 104", 100, 4, 104 },
@@ -222,6 +225,20 @@ START_TEST (test_header_old_journal)
   be_store64 (area + 72, COPIED | 0x11);
   ck_assert (qcow2_header_decode (area, "o.qcow2", &out, &error));
   ck_assert (out.dirty && out.journaled);
+}
+END_TEST
+
+/* That of a program that did not know how to see that another one has written. */
+START_TEST (test_header_unwatched)
+{
+  g_autoptr (GError) error = NULL;
+  Qcow2Header header = make_header (GIB, 4096), out;
+  uint8_t area[QCOW2_HEADER_AREA];
+
+  qcow2_header_encode (&header, area);
+  be_store64 (area + 80, 1);
+  be_store64 (area + 88, 0);
+  ck_assert (qcow2_header_decode (area, "o.qcow2", &out, &error));
 }
 END_TEST
 
@@ -1057,6 +1074,7 @@ qcow2_suite (void)
   tcase_add_test (header, test_header_backing_torn);
   tcase_add_test (header, test_header_bits);
   tcase_add_test (header, test_header_old_journal);
+  tcase_add_test (header, test_header_unwatched);
   tcase_add_loop_test (header, test_header_mutation, 0, G_N_ELEMENTS (header_mutations));
   tcase_add_loop_test (geometry, test_geometry, 0,
                        (int) (G_N_ELEMENTS (granules) * G_N_ELEMENTS (sizes)));

@@ -44,6 +44,11 @@ enum
 #define JOURNAL_BIT 62
 #define INCOMPATIBLE_JOURNAL (UINT64_C (1) << JOURNAL_BIT)
 #define COMPATIBLE_LAZY_REFCOUNTS (UINT64_C (1) << 0)
+/* Ours too. Who opens an image for writing takes away the autoclear bits that it does not know, and
+ * keeps the compatible ones: so these two tell that another program may have written. An image has
+ * neither where the program that wrote it did not know of them. */
+#define COMPATIBLE_WATCHED (UINT64_C (1) << 63)
+#define AUTOCLEAR_UNTOUCHED (UINT64_C (1) << 63)
 #define REFCOUNT_ORDER 4
 #define EXTENSION_BACKING_FORMAT UINT32_C (0xe2792aca)
 #define EXTENSION_FEATURE_NAMES UINT32_C (0x6803f857)
@@ -126,7 +131,8 @@ qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER
                                           | (header->dirty ? INCOMPATIBLE_DIRTY : 0)
                                           | (header->broken ? INCOMPATIBLE_CORRUPT : 0)
                                           | (header->journaled ? INCOMPATIBLE_JOURNAL : 0));
-  be_store64 (area + AT_COMPATIBLE, COMPATIBLE_LAZY_REFCOUNTS);
+  be_store64 (area + AT_COMPATIBLE, COMPATIBLE_LAZY_REFCOUNTS | COMPATIBLE_WATCHED);
+  be_store64 (area + AT_AUTOCLEAR, AUTOCLEAR_UNTOUCHED);
   be_store32 (area + AT_REFCOUNT_ORDER, REFCOUNT_ORDER);
   be_store32 (area + AT_HEADER_LENGTH, HEADER_LENGTH);
 
@@ -178,6 +184,21 @@ decode_extensions (const uint8_t *area, const char *path, Qcow2Header *out, uint
   return true;
 }
 
+/* Ours, and nobody else has written to it? */
+static bool
+check_touched (const uint8_t *area, const char *path, GError **error)
+{
+  uint64_t compatible = be_load64 (area + AT_COMPATIBLE);
+  uint64_t autoclear = be_load64 (area + AT_AUTOCLEAR);
+  bool watched = (compatible & COMPATIBLE_WATCHED) != 0;
+
+  if ((compatible & ~COMPATIBLE_WATCHED) != COMPATIBLE_LAZY_REFCOUNTS
+      || (autoclear & ~AUTOCLEAR_UNTOUCHED) != 0 || (autoclear != 0 && !watched))
+    return damaged (path, "another kind of qcow2", error);
+  return !watched || autoclear != 0
+         || fail (error, EINVAL, "another program has opened overlay '%s' for writing", path);
+}
+
 static bool
 decode_backing (const uint8_t *area, const char *path, Qcow2Header *out, GError **error)
 {
@@ -223,10 +244,10 @@ qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *p
   if (be_load32 (area + AT_REFCOUNT_ORDER) != REFCOUNT_ORDER
       || be_load32 (area + AT_HEADER_LENGTH) != HEADER_LENGTH
       || be_load32 (area + AT_CRYPT_METHOD) != 0 || be_load32 (area + AT_N_SNAPSHOTS) != 0
-      || be_load64 (area + AT_SNAPSHOTS_OFFSET) != 0 || be_load64 (area + AT_AUTOCLEAR) != 0
-      || be_load64 (area + AT_COMPATIBLE) != COMPATIBLE_LAZY_REFCOUNTS
-      || be_load64 (area + AT_COMPRESSION) != 0)
+      || be_load64 (area + AT_SNAPSHOTS_OFFSET) != 0 || be_load64 (area + AT_COMPRESSION) != 0)
     return damaged (path, "another kind of qcow2", error);
+  if (!check_touched (area, path, error))
+    return false;
 
   if (size % 512 != 0
       || !qcow2_header_init (&expected, size,

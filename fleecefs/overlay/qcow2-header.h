@@ -96,7 +96,7 @@ bool qcow2_header_set_backing (Qcow2Header *header, const char *name, const char
 void qcow2_header_encode (const Qcow2Header *header, uint8_t area[static QCOW2_HEADER_AREA]);
 
 /* Reads and checks: accepted is what qcow2_header_encode() writes for an image made by
- * qcow2_header_init(), and with another table of feature names, which QEMU puts there when it
- * repairs one. path is for the message. */
+ * qcow2_header_init(), as long as no other program has opened it for writing. path is for the
+ * message. */
 bool qcow2_header_decode (const uint8_t area[static QCOW2_HEADER_AREA], const char *path,
                           Qcow2Header *out, GError **error);
