@@ -31,7 +31,7 @@ store_refused () {
 store_refused "'.*/foreign' is not a fleecefs store: .*give another directory" foreign
 store_refused "store '.*/file': Not a directory" file
 store_refused "store '.*/dangling'" dangling
-store_refused "store '.*/no/parent': No such file" no/parent
+store_refused "store '.*/no/parent': make the directory above it first" no/parent
 store_refused "store '.*/file/s'.*: Not a directory" file/s
 
 # For other images, another granule.

@@ -58,6 +58,8 @@ make_store (int dir_fd, const char *text, size_t size)
   int store_fd = make_directory (dir_fd, "s");
   int snapshots_fd = make_directory (store_fd, "snapshots");
 
+  if (size == 0)
+    text = ""; /* not NULL */
   for (unsigned i = 0; i <= LAYERS; i++)
     {
       g_autofree char *name = g_strdup_printf ("%06u", i);
