@@ -48,18 +48,20 @@ typedef struct
   const char *path;
 } Watched;
 
-typedef struct
+/* Not changed once it is there, and kept: a thread may be about to look at it. */
+typedef struct Hook
 {
   unsigned places, kinds;
   CallsBefore before;
   CallsAfter after;
   void *data;
+  const struct Hook *older;
 } Hook;
 
 /* changed only while no other thread makes calls */
 static Watched watched[PATHS_MAX];
 static unsigned n_watched;
-static Hook hook_storage;
+static const Hook *hooks; /* all that there were */
 
 static _Atomic (const Hook *) hook;
 static atomic_uint_fast64_t count;
@@ -88,14 +90,19 @@ calls_forget (void)
 void
 calls_hook (unsigned places, unsigned kinds, CallsBefore before, CallsAfter after, void *data)
 {
+  Hook *new = before != NULL || after != NULL ? malloc (sizeof *new) : NULL;
+
   atomic_store (&hook, NULL);
-  hook_storage = (Hook){ places, kinds, before, after, data };
+  if (new != NULL)
+    {
+      *new = (Hook){ places, kinds, before, after, data, hooks };
+      hooks = new;
+    }
   pthread_mutex_lock (&hang_lock);
   released = false;
   pthread_mutex_unlock (&hang_lock);
   atomic_store (&count, 0);
-  if (before != NULL || after != NULL)
-    atomic_store (&hook, &hook_storage);
+  atomic_store (&hook, new);
 }
 
 uint64_t

@@ -60,7 +60,12 @@ grep -q '^Max core file size *0 *0 ' "/proc/$pid/limits" || fail "$(grep core "/
 
 # ---- privileges ----
 
-for task in "/proc/$pid/task"/*; do
+symbols=$(nm "$FLEECEFS" 2>/dev/null)
+tasks=("/proc/$pid/task"/*)
+case $symbols in
+*__tsan_init*) tasks=("/proc/$pid/task/$pid") ;; # ThreadSanitizer has a thread of its own
+esac
+for task in "${tasks[@]}"; do
 	for set in CapInh CapPrm CapEff CapAmb; do
 		has "$set" 0000000000000000 "$pid/task/${task##*/}"
 	done
@@ -72,7 +77,7 @@ if [ "$(id -u)" = 0 ]; then
 		has "$set" 0000000000200000 "$(unmounter)" # CAP_SYS_ADMIN
 	done
 fi
-case $(uname -m):$(nm "$FLEECEFS" 2>/dev/null) in
+case $(uname -m):$symbols in
 *__asan_init* | *__tsan_init*) ;;
 x86_64:* | aarch64:* | riscv64:*) has Seccomp 2 ;;
 esac

@@ -9,8 +9,8 @@
  *     durability=process | power
  *     granule=4096          bytes
  *     next-number=65        no number from here on was ever given
- *     place=...             of the store's directory when that was written: its time of birth, ns
- * since the epoch; 0 or absent: unknown
+ *     place=...             birth of the store's directory, ns since the epoch, when it was opened
+ *                           last; 0 or absent: unknown
  *
  *     [disk 1]              1 to 4095
  *     name=vm1.img
