@@ -128,8 +128,7 @@ daemon_await (const Daemon *daemon, const Places *places, GError **error)
       /* Waits in the kernel for the child's answer; ends with an error when the child does. */
       if (stat (mountpoint, &now) == 0)
         {
-          if (!was_passed && now.st_dev != places->before_mount.st_dev
-              && now.st_ino == FUSE_ROOT_ID
+          if (!was_passed && now.st_dev != places->before_mount.st_dev && now.st_ino == FUSE_ROOT_ID
               && (places->overmount == NULL || overmount_is_there (places->overmount, now.st_dev)))
             return true;
         }

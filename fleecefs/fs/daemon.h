@@ -20,8 +20,8 @@ typedef struct
  * streams at /dev/null, messages to the system's log. */
 bool daemon_fork (Daemon *daemon, GError **error);
 
-/* From now on a signal that ends a program ends the child instead, and daemon_await() fails when that
- * is gone: whoever interrupts a start finds no mount then. A second one ends this process. */
+/* From now on a signal that ends a program ends the child instead, and daemon_await() fails when
+ * that is gone: whoever interrupts a start finds no mount then. A second one ends this process. */
 void daemon_pass_signals (const Daemon *daemon);
 
 /* Blocks until the mount is answered as the root of our file system, and the images are covered if
