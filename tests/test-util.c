@@ -246,6 +246,19 @@ test_poke (const char *path, uint64_t offset, const void *bytes, size_t length)
   close (fd);
 }
 
+void
+test_spoil (const char *path, uint64_t offset)
+{
+  g_autofree uint8_t *bytes = NULL;
+  size_t length;
+  uint8_t other;
+
+  bytes = test_load (path, &length);
+  ck_assert_uint_lt (offset, length);
+  other = bytes[offset] ^ 0x99;
+  test_poke (path, offset, &other, 1);
+}
+
 static uint64_t usage;
 
 static int

@@ -56,6 +56,8 @@ void test_make_file (const char *path, uint64_t size, unsigned seed);
 uint8_t *test_load (const char *path, size_t *out_length);
 /* Writes into a file that exists. */
 void test_poke (const char *path, uint64_t offset, const void *bytes, size_t length);
+/* Makes another byte of the one at that place. */
+void test_spoil (const char *path, uint64_t offset);
 /* Bytes that files take below a directory. */
 uint64_t test_disk_usage (const char *path);
 
