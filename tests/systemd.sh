@@ -185,8 +185,12 @@ killed () {
 	[ -f "$2" ] || fail "$1 is back, and there is no $2"
 }
 
+# In one look: between two it may be found dead.
 is_back () {
-	has_state "$1" ActiveState active && ! has_state "$1" MainPID "$2"
+	local now
+
+	now=$(systemctl show -p ActiveState -p MainPID "fleecefs@$1")
+	grep -qx 'ActiveState=active' <<<"$now" && ! grep -qxE "MainPID=(0|$2)" <<<"$now"
 }
 
 # logged NAME LEVEL LINE
