@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define IO_PARTS_MAX 128 /* in one call */
@@ -124,6 +125,16 @@ io_write_back_error (int fd)
       || errno == ENOSYS || errno == EPERM || errno == EINVAL || errno == ESPIPE)
     return 0;
   return -errno;
+}
+
+uint64_t
+io_birth_time (int fd)
+{
+  struct statx st;
+
+  if (statx (fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) != 0 || (st.stx_mask & STATX_BTIME) == 0)
+    return 0;
+  return (uint64_t) st.stx_btime.tv_sec * UINT64_C (1000000000) + st.stx_btime.tv_nsec;
 }
 
 int

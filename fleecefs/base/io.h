@@ -31,6 +31,10 @@ int io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset);
  * asked last by this descriptor? Then -errno; else 0. Does not block. */
 int io_write_back_error (int fd);
 
+/* When the file or directory was made, in ns since the epoch, which no program can set; 0: the file
+ * system does not tell. */
+uint64_t io_birth_time (int fd);
+
 /* fdatasync, or fsync of a file or directory. Returns 0 or -errno. */
 int io_sync (int fd, bool data_only);
 

@@ -8,6 +8,7 @@
 #include "base/units.h"
 
 #include <glib.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -129,16 +130,7 @@ barrier_n_waits (Barrier *barrier)
   return n;
 }
 
-/* Each counter needs to be seen at zero once: who comes later sees closed. */
-static bool
-is_empty (Barrier *barrier)
-{
-  for (unsigned i = 0; i < N_SLOTS; i++)
-    if (atomic_load (&barrier->slots[i].n_inside) != 0)
-      return false;
-  return true;
-}
-
+/* For 0 each counter needs to be seen at zero once: who comes later sees closed. */
 static unsigned
 count_inside (Barrier *barrier)
 {
@@ -168,7 +160,7 @@ static bool
 try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
 {
   struct timespec end, last;
-  unsigned n_least;
+  unsigned n, n_least = UINT_MAX;
   bool in_time = true;
 
   while (barrier->n_waiting > 0)
@@ -177,11 +169,8 @@ try_to_close (Barrier *barrier, unsigned ms) LOCK_REQUIRES (&barrier->lock)
   last = lock_time_in (ms * PATIENCE);
   trace_barrier_close ();
   atomic_store (&barrier->closed, true);
-  n_least = count_inside (barrier);
-  while (!is_empty (barrier))
+  while ((n = count_inside (barrier)) > 0)
     {
-      unsigned n = count_inside (barrier);
-
       if (n < n_least)
         {
           n_least = n;

@@ -315,7 +315,7 @@ make_clean (Overlay *overlay)
   return r == 0 ? overlay_sync (overlay) : r;
 }
 
-/* Does the header say so all the same, after a write of it that failed, or the next one? */
+/* Does the header say so? It may also after a write of it that failed. */
 static bool
 may_say_dirty (Overlay *overlay)
 {
@@ -333,7 +333,7 @@ overlay_close (Overlay *overlay, const char *backing_name, const char *backing_f
 {
   int r = overlay_set_backing (overlay, backing_name, backing_format);
 
-  if (r == 0 && (overlay->dirty || may_say_dirty (overlay)))
+  if (r == 0 && may_say_dirty (overlay))
     r = make_clean (overlay);
   else if (r == 0 && overlay->header_written)
     r = overlay_sync (overlay);

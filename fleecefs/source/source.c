@@ -245,14 +245,7 @@ device_sequence (const Source *source)
 uint64_t
 source_identity (const Source *source)
 {
-  struct statx st;
-
-  if (source->is_block)
-    return device_sequence (source);
-  if (statx (source->fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) != 0
-      || (st.stx_mask & STATX_BTIME) == 0)
-    return 0;
-  return (uint64_t) st.stx_btime.tv_sec * UINT64_C (1000000000) + st.stx_btime.tv_nsec;
+  return source->is_block ? device_sequence (source) : io_birth_time (source->fd);
 }
 
 bool

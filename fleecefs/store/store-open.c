@@ -11,6 +11,7 @@
  * treated as an empty directory.
  */
 #include "base/fail.h"
+#include "base/io.h"
 #include "base/trust.h"
 #include "store/dir.h"
 #include "store/layers.h"
@@ -60,17 +61,6 @@ fail_create (GError **error, int errnum, const char *path)
                g_strerror (errnum));
 }
 
-/* When the directory was made, in ns since the epoch; 0: the file system does not tell. */
-static uint64_t
-find_place (int fd)
-{
-  struct statx st;
-
-  if (statx (fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) != 0 || (st.stx_mask & STATX_BTIME) == 0)
-    return 0;
-  return (uint64_t) st.stx_btime.tv_sec * UINT64_C (1000000000) + st.stx_btime.tv_nsec;
-}
-
 static bool
 open_directory (Store *store, const char *path, GError **error)
 {
@@ -98,7 +88,7 @@ open_directory (Store *store, const char *path, GError **error)
       return fail_errno (error, errnum, "cannot open the store '%s'", path);
     }
   store->path = g_strdup (absolute);
-  store->place = find_place (store->fd);
+  store->place = io_birth_time (store->fd);
   free (absolute);
   store->snapshots_path = g_build_filename (store->path, LAYERS_DIRECTORY, NULL);
   if (fstat (store->fd, &st) != 0)
