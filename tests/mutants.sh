@@ -75,7 +75,7 @@ mutant 'a reader takes the chain before the lock' mkdir-while-reader-begins cow/
 mutant 'a reader looks up and registers in two steps' lookup-and-registration cow/frozen.c \
     's/  if \(index >= 0 &&/  lock_release (&frozen->stripe->lock);\n  PAUSE_POINT ("reader:looked-up");\n  lock_acquire (&frozen->stripe->lock);\n$&/'
 mutant 'mkdir does not drain the writers' mkdir-drains cow/barrier.c \
-    's/while \(!is_empty \(barrier\)\)/while (0 \&\& !is_empty (barrier))/'
+    's/while \(\(n = count_inside \(barrier\)\) > 0\)/while (n_least == 0 \&\& (n = count_inside (barrier)) > 0)/'
 mutant 'mkdir keeps all out until a copy that hangs is done' hung-copy-during-mkdir cow/barrier.c \
     's/if \(!in_time\)/if (!in_time \&\& ms == 0)/'
 mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \
