@@ -79,7 +79,7 @@ mutant 'mkdir does not drain the writers' mkdir-drains cow/barrier.c \
 mutant 'mkdir keeps all out until a copy that hangs is done' hung-copy-during-mkdir cow/barrier.c \
     's/if \(!in_time\)/if (!in_time \&\& ms == 0)/'
 mutant 'the barrier holds up nobody' write-during-mkdir cow/barrier.c \
-    's/if \(atomic_load \(&barrier->closed\)\)/if (0)/'
+    's/if \(atomic_load \(&barrier->closed\)\)(\n    \{\n      leave)/if (0)$1/'
 mutant 'each disk is frozen at an instant of its own' disks-freeze-as-one snapshot/freeze.c \
     's/PAUSE_POINT \("mkdir:disk-frozen"\);/barrier_open (set->barrier);\n$&\nbarrier_close (set->barrier);/'
 mutant 'copies go on into the level that a merge takes away' write-at-the-end-of-a-merge \

@@ -595,7 +595,7 @@ power_log_new (const char *path, const char *const *sources)
   PowerLog *log = g_new0 (PowerLog, 1);
 
   log->sources = sources;
-  lock_init (&log->lock);
+  lock_init (&log->lock, LOCK_TEST);
   pthread_cond_init (&log->removed, NULL);
   log->moments = g_array_new (false, false, sizeof (uint64_t));
   log->by_inode = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);

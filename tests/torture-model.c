@@ -96,7 +96,7 @@ void
 model_init (Model *model, Bed *bed, Random *random)
 {
   *model = (Model){ .bed = bed, .list = g_ptr_array_new () };
-  lock_init (&model->lock);
+  lock_init (&model->lock, LOCK_TEST);
   for (unsigned d = 0; d < bed->n_disks; d++)
     {
       init_disk (&model->disks[d], random);

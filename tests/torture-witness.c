@@ -12,7 +12,7 @@ void
 witnesses_init (Witnesses *witnesses, const Versions *versions)
 {
   *witnesses = (Witnesses){ .versions = versions, .list = g_ptr_array_new () };
-  lock_init (&witnesses->lock);
+  lock_init (&witnesses->lock, LOCK_TEST);
 }
 
 void

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/io.h"
 
+#include "base/lock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@ io_read (int fd, void *buffer, size_t length, uint64_t offset)
 {
   size_t done = 0;
 
+  lock_order_check_io ();
   while (done < length)
     {
       ssize_t n = pread (fd, (char *) buffer + done, length - done, (off_t) (offset + done));
@@ -44,6 +47,7 @@ write_some (int fd, const void *buffer, size_t length, uint64_t offset, int *out
 {
   size_t done = 0;
 
+  lock_order_check_io ();
   *out_errno = 0;
   while (done < length && *out_errno == 0)
     {
@@ -102,6 +106,7 @@ io_write_parts (int fd, const struct iovec *parts, int n, uint64_t offset)
   size_t done = 0;
   int n_left;
 
+  lock_order_check_io ();
   while ((n_left = parts_left (parts, n, done, left)) > 0)
     {
       ssize_t r = pwritev (fd, left, n_left, (off_t) (offset + done));
@@ -140,6 +145,7 @@ io_birth_time (int fd)
 int
 io_sync (int fd, bool data_only)
 {
+  lock_order_check_io ();
   while ((data_only ? fdatasync (fd) : fsync (fd)) != 0)
     if (errno != EINTR)
       return -errno;
@@ -149,6 +155,7 @@ io_sync (int fd, bool data_only)
 int
 io_truncate (int fd, uint64_t size)
 {
+  lock_order_check_io ();
   while (ftruncate (fd, (off_t) size) != 0)
     if (errno != EINTR)
       return -errno;

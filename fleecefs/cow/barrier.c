@@ -52,8 +52,8 @@ barrier_new (void)
   for (unsigned i = 0; i < N_SLOTS; i++)
     atomic_init (&barrier->slots[i].n_inside, 0);
   atomic_init (&barrier->closed, false);
-  lock_init (&barrier->closer_lock);
-  lock_init (&barrier->lock);
+  lock_init (&barrier->closer_lock, LOCK_CLOSER);
+  lock_init (&barrier->lock, LOCK_BARRIER);
   lock_init_timed (&barrier->left);
   pthread_cond_init (&barrier->opened, NULL);
   pthread_cond_init (&barrier->admitted, NULL);
@@ -71,6 +71,18 @@ barrier_free (Barrier *barrier)
   lock_clear (&barrier->lock);
   lock_clear (&barrier->closer_lock);
   free (barrier);
+}
+
+static void
+leave (Barrier *barrier, unsigned slot)
+{
+  atomic_fetch_sub (&barrier->slots[slot].n_inside, 1);
+  if (atomic_load (&barrier->closed))
+    {
+      lock_acquire (&barrier->lock);
+      pthread_cond_broadcast (&barrier->left);
+      lock_release (&barrier->lock);
+    }
 }
 
 /* Enters under the lock: the next closer waits until all that were kept out are inside, so the
@@ -101,22 +113,18 @@ barrier_enter (Barrier *barrier)
   atomic_fetch_add (&barrier->slots[slot].n_inside, 1);
   if (atomic_load (&barrier->closed))
     {
-      barrier_leave (barrier, slot);
+      leave (barrier, slot);
       enter_waiting (barrier, slot);
     }
+  lock_order_take (LOCK_SECTION, false);
   return slot;
 }
 
 void
 barrier_leave (Barrier *barrier, unsigned slot)
 {
-  atomic_fetch_sub (&barrier->slots[slot].n_inside, 1);
-  if (atomic_load (&barrier->closed))
-    {
-      lock_acquire (&barrier->lock);
-      pthread_cond_broadcast (&barrier->left);
-      lock_release (&barrier->lock);
-    }
+  lock_order_drop (LOCK_SECTION);
+  leave (barrier, slot);
 }
 
 uint64_t

@@ -60,7 +60,7 @@ job_new (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
   job->offset = offset;
   job->end = end;
   atomic_init (&job->refs, 2); /* the thread that waits and the one that works */
-  lock_init (&job->lock);
+  lock_init (&job->lock, LOCK_JOB);
   lock_init_timed (&job->ended);
   return job;
 }
@@ -146,7 +146,7 @@ jobs_new (void)
 {
   DiskJobs *jobs = g_new0 (DiskJobs, 1);
 
-  lock_init (&jobs->lock);
+  lock_init (&jobs->lock, LOCK_JOBS);
   pthread_cond_init (&jobs->changed, NULL);
   jobs->end = &jobs->first;
   while (jobs->n_threads < N_THREADS

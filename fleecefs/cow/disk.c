@@ -27,7 +27,7 @@ disk_new (Source *source, const DiskConfig *config)
   disk->cbw_timeout = config->cbw_timeout;
   disk->durable = config->durable;
   disk->store_id = g_strdup (config->store_id);
-  lock_init (&disk->note_lock);
+  lock_init (&disk->note_lock, LOCK_NOTE);
   disk->on_break = config->on_break;
   disk->on_break_data = config->on_break_data;
   atomic_init (&disk->copy, config->copy);

@@ -21,8 +21,8 @@ tracker_new (void)
     {
       Stripe *stripe = &tracker->stripes[i];
 
-      lock_init (&stripe->lock);
-      lock_init (&stripe->meta);
+      lock_init (&stripe->lock, LOCK_STRIPE);
+      lock_init (&stripe->meta, LOCK_ENTRIES);
       pthread_cond_init (&stripe->changed, NULL);
       stripe->n_waiting = 0;
       stripe->n_read_waits = 0;
@@ -68,7 +68,7 @@ void
 tracker_lock_all (Tracker *tracker) LOCK_UNCHECKED
 {
   for (unsigned i = 0; i < N_STRIPES; i++)
-    lock_acquire (&tracker->stripes[i].lock);
+    lock_acquire_next (&tracker->stripes[i].lock);
 }
 
 void

@@ -58,7 +58,7 @@ lane_new (unsigned limit)
   lane->limit = limit;
   atomic_init (&lane->state, 0);
   lane->end = &lane->first;
-  lock_init (&lane->lock);
+  lock_init (&lane->lock, LOCK_LANE);
   return lane;
 }
 

@@ -135,7 +135,7 @@ log_queue_new (LogQueueFunc write)
   bool ok;
 
   queue->write = write;
-  lock_init (&queue->lock);
+  lock_init (&queue->lock, LOCK_MESSAGES);
   pthread_cond_init (&queue->changed, NULL);
   lock_init_timed (&queue->written);
   sigfillset (&all);

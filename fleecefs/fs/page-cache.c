@@ -32,7 +32,7 @@ page_cache_new (struct fuse_session *session, const Tree *tree)
 
   cache->session = session;
   cache->tree = tree;
-  lock_init (&cache->lock);
+  lock_init (&cache->lock, LOCK_PAGES);
   pthread_cond_init (&cache->changed, NULL);
   return cache;
 }

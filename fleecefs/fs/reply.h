@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "base/lock.h"
 #include "fs/fuse-compat.h"
 
 #include <errno.h>
@@ -28,6 +29,7 @@ reply_errno (int64_t result)
 static inline int
 reply_result (fuse_req_t req, int result)
 {
+  lock_order_check_none ();
   return fuse_reply_err (req, reply_errno (result));
 }
 
@@ -35,6 +37,7 @@ reply_result (fuse_req_t req, int result)
 static inline int
 reply_bytes (fuse_req_t req, const void *buffer, ssize_t result)
 {
+  lock_order_check_none ();
   return result < 0 ? fuse_reply_err (req, reply_errno (result))
                     : fuse_reply_buf (req, buffer, (size_t) result);
 }
@@ -43,6 +46,7 @@ reply_bytes (fuse_req_t req, const void *buffer, ssize_t result)
 static inline int
 reply_written (fuse_req_t req, ssize_t result)
 {
+  lock_order_check_none ();
   return result < 0 ? fuse_reply_err (req, reply_errno (result))
                     : fuse_reply_write (req, (size_t) result);
 }
@@ -51,6 +55,7 @@ reply_written (fuse_req_t req, ssize_t result)
 static inline int
 reply_offset (fuse_req_t req, int64_t result)
 {
+  lock_order_check_none ();
   return result < 0 ? fuse_reply_err (req, reply_errno (result)) : fuse_reply_lseek (req, result);
 }
 
@@ -58,6 +63,7 @@ reply_offset (fuse_req_t req, int64_t result)
 static inline int
 reply_entry (fuse_req_t req, int result, const struct fuse_entry_param *entry)
 {
+  lock_order_check_none ();
   return result < 0 ? fuse_reply_err (req, reply_errno (result)) : fuse_reply_entry (req, entry);
 }
 
@@ -65,6 +71,7 @@ reply_entry (fuse_req_t req, int result, const struct fuse_entry_param *entry)
 static inline int
 reply_attributes (fuse_req_t req, int result, const struct fuse_entry_param *entry)
 {
+  lock_order_check_none ();
   return result < 0 ? fuse_reply_err (req, reply_errno (result))
                     : fuse_reply_attr (req, &entry->attr, entry->attr_timeout);
 }

@@ -8,7 +8,7 @@ void
 group_sync_init (GroupSync *group, int fd)
 {
   *group = (GroupSync){ .fd = fd };
-  lock_init (&group->lock);
+  lock_init (&group->lock, LOCK_GROUP);
   pthread_cond_init (&group->ended, NULL);
 }
 

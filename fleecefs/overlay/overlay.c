@@ -50,8 +50,8 @@ overlay_new (int fd, int reader, const char *name, const Qcow2Header *header, ui
   overlay->header = *header;
   overlay->dirty = header->dirty;
   overlay->broken = header->broken;
-  lock_init (&overlay->read_lock);
-  lock_init (&overlay->header_lock);
+  lock_init (&overlay->read_lock, LOCK_ERRORS);
+  lock_init (&overlay->header_lock, LOCK_HEADER);
   return overlay;
 }
 

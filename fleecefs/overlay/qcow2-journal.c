@@ -43,7 +43,7 @@ void
 qcow2_journal_init (Qcow2Journal *journal, int fd, uint64_t granule, GroupSync *sync)
 {
   *journal = (Qcow2Journal){ .fd = fd, .sync = sync, .granule = granule };
-  lock_init (&journal->lock);
+  lock_init (&journal->lock, LOCK_JOURNAL);
   pthread_cond_init (&journal->done, NULL);
 }
 

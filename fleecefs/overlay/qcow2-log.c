@@ -39,7 +39,7 @@ void
 qcow2_log_init (Qcow2Log *log, int fd, uint64_t granule, GroupSync *sync)
 {
   *log = (Qcow2Log){ .fd = fd, .sync = sync, .granule = granule };
-  lock_init (&log->lock);
+  lock_init (&log->lock, LOCK_DATA_LOG);
   pthread_cond_init (&log->changed, NULL);
 }
 

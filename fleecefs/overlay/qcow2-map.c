@@ -36,7 +36,7 @@ qcow2_map_new (int fd, const Qcow2Header *header, GroupSync *sync)
   map->n_entries = qcow2_l2_entries (header);
   map->next_cluster = qcow2_first_free (header);
   map->leaks = g_array_new (false, false, sizeof (uint64_t));
-  lock_init (&map->tables_lock);
+  lock_init (&map->tables_lock, LOCK_TABLES);
   return map;
 }
 

@@ -39,7 +39,7 @@ space_new (const char *directory, uint64_t max_overlay, uint64_t reserve)
   space->max_overlay = max_overlay;
   space->reserve = reserve;
   space->fds = g_array_new (false, false, sizeof (int));
-  lock_init (&space->lock);
+  lock_init (&space->lock, LOCK_SPACE);
   return space;
 }
 

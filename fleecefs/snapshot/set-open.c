@@ -25,8 +25,8 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
   set->levels = g_ptr_array_new ();
   set->by_name = g_hash_table_new (g_str_hash, g_str_equal);
   set->by_id = g_hash_table_new (NULL, NULL);
-  lock_init (&set->verbs);
-  lock_init (&set->lock);
+  lock_init (&set->verbs, LOCK_VERBS);
+  lock_init (&set->lock, LOCK_SET);
   lock_init_timed (&set->work);
   lock_init_timed (&set->room);
   return set;
