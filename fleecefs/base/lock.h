@@ -40,7 +40,8 @@ typedef enum
   LOCK_SET,     /* snapshots: names, references, levels; no I/O */
   LOCK_ENTRIES, /* tracker.h: the order of writes to one region's L2 entries; writes of entries */
   LOCK_STRIPE,  /* tracker.h: claims, frozen reads, published entries of one region; no I/O */
-  LOCK_NOTE,    /* disk-private.h: the note at a source; an extended attribute, a sync */
+  LOCK_NOTE,    /* disk-private.h: the note at a source; an extended attribute or a byte of the seal, a
+                   sync */
   LOCK_HEADER,  /* overlay.c: the header of one overlay; writes it, begins its journal and log,
                    syncs */
   LOCK_TABLES,  /* qcow2-map.c: loading and making L2 tables, and room in the file; reads, writes,

@@ -177,7 +177,7 @@ chain_record_break (Chain *chain)
 void
 chain_stop_if_broken (Chain *chain)
 {
-  /* Who tried to mark them has left a note, or found no place for it. */
+  /* Who tried to mark them has left a note. */
   for (unsigned i = 0; i < chain->n_layers; i++)
     if (atomic_load (&chain->layers[i]->unmarked))
       layer_give_up (chain->layers[i]);

@@ -181,11 +181,24 @@ push (Job *job)
   lock_release (&jobs->lock);
 }
 
+/* A job that writes down what is broken: the caller's reference. */
+static Job *
+push_mark (Disk *disk, Chain *chain, bool noted)
+{
+  Job *job = job_new (disk, chain, 0, 0);
+
+  job->is_mark = true;
+  job->noted = noted;
+  push (job);
+  return job;
+}
+
 void
 disk_settle (Disk *disk)
 {
   DiskJobs *jobs = g_steal_pointer (&disk->jobs);
 
+  atomic_store (&disk->is_settling, true);
   if (jobs == NULL)
     return;
   lock_acquire (&jobs->lock);
@@ -205,7 +218,7 @@ disk_has_late_copies (Disk *disk)
   return atomic_load (&disk->n_late) > 0;
 }
 
-/* Waits for the job, at most for so many seconds (0: for ever). True when it is done. */
+/* Waits for the job, at most for so many seconds. True when it is done. */
 static bool
 await (Job *job, unsigned seconds)
 {
@@ -215,12 +228,7 @@ await (Job *job, unsigned seconds)
   lock_acquire (&job->lock);
   PAUSE_POINT ("deadline:wait");
   while (!job->is_done && !job->is_late)
-    {
-      if (seconds == 0)
-        lock_wait (&job->lock, &job->ended);
-      else
-        job->is_late = !lock_wait_until (&job->lock, &job->ended, &deadline);
-    }
+    job->is_late = !lock_wait_until (&job->lock, &job->ended, &deadline);
   done = job->is_done;
   if (!done)
     atomic_fetch_add (&job->disk->n_late, 1); /* before the writer leaves its section */
@@ -228,9 +236,9 @@ await (Job *job, unsigned seconds)
   return done;
 }
 
-/* The job hangs: breaks every layer that cannot be shown to have the granules of the range. Returns
- * true when there is any that is not given up; *out_broke: one was intact before. Tables that are
- * not in memory count as empty. */
+/* The job hangs, or could not write down what it broke: breaks every layer that cannot be shown to
+ * have the granules of the range. Returns true when there is any that is not given up; *out_broke:
+ * one was intact before. Tables that are not in memory count as empty. */
 static bool
 break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end, bool *out_broke)
 {
@@ -257,25 +265,71 @@ break_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end, bool *out_
   return needed;
 }
 
-/* The store does not answer, so it cannot be told now what is broken. The job comes last: it takes
- * the note away again. */
-static void
+/* Has all that is broken its mark, within a second? *job is the one that is at it, and begun anew
+ * when the store has refused it. */
+static bool
+marks_come (Disk *disk, Chain *chain, Job **job)
+{
+  const struct timespec end = lock_time_in (NOTE_RETRY_MS);
+  bool marked, refused;
+
+  if (*job == NULL)
+    *job = push_mark (disk, chain, false);
+  lock_acquire (&(*job)->lock);
+  while (!(*job)->is_done && lock_wait_until (&(*job)->lock, &(*job)->ended, &end))
+    ;
+  refused = (*job)->is_done && (*job)->result < 0;
+  marked = (*job)->is_done && !refused;
+  lock_release (&(*job)->lock);
+  if (refused)
+    {
+      g_clear_pointer (job, job_unref);
+      g_usleep (NOTE_RETRY_MS * 1000);
+    }
+  return marked;
+}
+
+/* There is no place for a note: the guest has to wait until there is, or the store answers. *noted:
+ * there is. -EIO: the process ends. */
+static int
+wait_for_place (Disk *disk, Chain *chain, bool *noted)
+{
+  Job *job = NULL;
+  bool marked = false;
+
+  note_hold (disk);
+  while (!*noted && !marked && !note_is_ending (disk))
+    {
+      marked = marks_come (disk, chain, &job);
+      *noted = !marked && note_set (disk) == 0;
+    }
+  note_let_go (disk);
+  g_clear_pointer (&job, job_unref);
+  return *noted || marked ? 0 : -EIO;
+}
+
+/* The store does not answer, so it cannot be told now what is broken. The mark comes last: it takes
+ * the note away again. Returns 0, or -EIO when the write must not be made. */
+static int
 write_down (Disk *disk, Chain *chain)
 {
-  Job *job = job_new (disk, chain, 0, 0);
   bool noted = note_set (disk) == 0;
+  int r = noted ? 0 : wait_for_place (disk, chain, &noted);
 
-  job->is_mark = true;
-  job->noted = noted;
   if (noted)
-    chain_give_up (chain);
-  push (job);
-  if (!noted)
     {
-      await (job, 0); /* there is no other place: the guest has to wait */
-      chain_stop_if_broken (chain);
+      chain_give_up (chain);
+      job_unref (push_mark (disk, chain, true));
     }
-  job_unref (job);
+  return r;
+}
+
+/* The job is done: is nothing left that has to be saved, or broken and that written down? */
+static bool
+is_settled (Job *job)
+{
+  return job->result < 0 || job->disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE
+         || save_is_needless (job->disk, job->chain, job->offset, job->end);
 }
 
 int
@@ -292,7 +346,7 @@ save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
   end = save_limit (chain, end);
   job = job_new (disk, chain, offset, end);
   push (job);
-  if (await (job, disk->cbw_timeout))
+  if (await (job, disk->cbw_timeout) && is_settled (job))
     r = job->result;
   else if (disk->on_cbw_error == DISK_CBW_BREAK_GUEST_WRITE)
     r = -ETIMEDOUT;
@@ -302,7 +356,7 @@ save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
       if (break_range (disk, chain, offset, end, &broke))
         {
           PAUSE_POINT ("deadline:broke");
-          write_down (disk, chain);
+          r = write_down (disk, chain);
         }
       if (broke)
         disk->on_break (disk->on_break_data);

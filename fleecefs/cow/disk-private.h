@@ -27,15 +27,26 @@ struct _Disk
   char *store_id; /* for notes */
   DiskBreakFunc on_break;
   void *on_break_data;
+  DiskEndingFunc is_ending;
+  void *is_ending_data;
+
+  /* constant after disk_set_places() */
+  bool marked;
+  Seal *seal;
+  uint32_t number;
 
   _Atomic DiskCopyMethod copy; /* goes to bounce when the kernel refuses to offload */
   WriteClock clock;
 
   atomic_uint n_late; /* jobs that nobody waits for any more */
 
+  atomic_uint n_held;      /* writes */
+  atomic_bool is_settling; /* disk_settle() has been called */
+
   Lock note_lock;
-  unsigned n_notes; /* under note_lock */
-  DiskJobs *jobs;   /* of deadline.c, from the first one on; set under note_lock */
+  unsigned n_notes;   /* under note_lock */
+  bool mark_is_taken; /* from the source, for want of space for a note; under note_lock */
+  DiskJobs *jobs;     /* of deadline.c, from the first one on; set under note_lock */
 
   Chain *chain; /* changed with the barrier closed and all stripes locked; so a write
                  * section or any stripe.lock is enough to look at it */
@@ -76,7 +87,7 @@ void copy_publish (Disk *disk, Stripe *stripe, Overlay *to, uint64_t region, con
 
 /* The source ends at cut. Breaks all layers that would read what was beyond it, also those
  * that nobody has read yet: when a guest's write makes the source longer again there will be zeros.
- * No lock is held. Returns true when any was intact before. */
+ * No lock is held. Returns true when any was intact before: note_break() must follow. */
 bool tail_lose (Disk *disk, Chain *chain, uint64_t cut);
 
 /* A reader of the layer's snapshot found a layer whose tables cannot be loaded (r: why), or that
@@ -99,10 +110,21 @@ uint64_t save_limit (Chain *chain, uint64_t end);
  * these bytes broken and that written down, or -ETIMEDOUT. */
 int save_in_time (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
 
-/* After chain_break(), with no lock held: writes it down, in the overlays or else as a note. Then
- * writers may rely on it. */
-void note_break (Disk *disk, Chain *chain);
-/* Leaves a note at the source, one for each call, for overlays that do not say that they are
- * broken; and takes it back when they do. -errno: the source cannot have one. */
+/* After chain_break(), with no lock held: writes it down, in the overlays or else as a note, and
+ * then writers may rely on it. 0, or -errno: there is no place, and writers go on saving. */
+int note_break (Disk *disk, Chain *chain);
+/* The same before a guest's write that destroys what layers need: waits, without a limit, until
+ * there is a place. -EIO: the process ends, and the write must not be made. */
+int note_break_for_write (Disk *disk, Chain *chain);
+/* Leaves a note, one for each call, for overlays that do not say that they are broken: at the
+ * source, or at the seal. And takes it back when they do. -errno: there is no place. */
 int note_set (Disk *disk);
 void note_clear (Disk *disk);
+
+/* A guest's write is held, and no more; says so in the log. */
+void note_hold (Disk *disk);
+void note_let_go (Disk *disk);
+/* How long it is until the next try, in ms. */
+#define NOTE_RETRY_MS 1000
+/* The wait is over, whatever comes. */
+bool note_is_ending (Disk *disk);

@@ -30,6 +30,8 @@ disk_new (Source *source, const DiskConfig *config)
   lock_init (&disk->note_lock, LOCK_NOTE);
   disk->on_break = config->on_break;
   disk->on_break_data = config->on_break_data;
+  disk->is_ending = config->is_ending;
+  disk->is_ending_data = config->is_ending_data;
   atomic_init (&disk->copy, config->copy);
   write_clock_init (&disk->clock, config->write_time);
   disk->chain = chain_new (NULL, 0, -1, -1);
@@ -47,6 +49,20 @@ disk_free (Disk *disk)
   lock_clear (&disk->note_lock);
   g_free (disk->store_id);
   g_free (disk);
+}
+
+void
+disk_set_places (Disk *disk, bool marked, Seal *seal, uint32_t number)
+{
+  disk->marked = marked;
+  disk->seal = seal;
+  disk->number = number;
+}
+
+unsigned
+disk_n_held (Disk *disk)
+{
+  return atomic_load (&disk->n_held);
 }
 
 Source *

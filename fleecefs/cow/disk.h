@@ -26,6 +26,7 @@
 #include "cow/chain.h"
 #include "cow/counters.h"
 #include "source/source.h"
+#include "store/seal.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,6 +55,10 @@ typedef enum
  * lock held; must not block. */
 typedef void (*DiskBreakFunc) (void *data);
 
+/* Is the process about to end, so that no guest's write may go on waiting? From any thread; must
+ * not block. */
+typedef bool (*DiskEndingFunc) (void *data);
+
 typedef struct
 {
   Barrier *barrier; /* shared by all disks of a set */
@@ -66,12 +71,23 @@ typedef struct
   int64_t write_time;   /* where the disk's write clock starts, ns */
   DiskBreakFunc on_break;
   void *on_break_data;
+  DiskEndingFunc is_ending; /* NULL: it never is */
+  void *is_ending_data;
 } DiskConfig;
 
 /* Takes over the source. The chain is empty. */
 Disk *disk_new (Source *source, const DiskConfig *config);
 /* Closes the source. The caller ended all I/O. */
 void disk_free (Disk *disk);
+
+/* Before the first guest's write: where else than in the overlays it can stand that they are
+ * broken, besides the note at the source. marked: the source has the mark of the store. The
+ * seal, or NULL, stays the caller's and knows the disk by the number. */
+void disk_set_places (Disk *disk, bool marked, Seal *seal, uint32_t number);
+
+/* The guest's writes that are held at this moment: there is no place where it could be written down
+ * that snapshots are broken by them. */
+unsigned disk_n_held (Disk *disk);
 
 /* The source below; for its size, owner, mode and extents. */
 Source *disk_source (Disk *disk);

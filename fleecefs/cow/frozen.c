@@ -124,7 +124,10 @@ frozen_break_for_tail (Disk *disk, Layer *layer, uint64_t end)
   g_autoptr (Chain) chain = disk_chain (disk); /* newer than ours, perhaps */
 
   if (tail_lose (disk, chain, end))
-    disk->on_break (disk->on_break_data);
+    {
+      note_break (disk, chain);
+      disk->on_break (disk->on_break_data);
+    }
   disk_break (disk, layer, LAYER_SOURCE_TOO_SMALL, 0);
   return -EIO;
 }

@@ -56,9 +56,10 @@ layer_record_break (Layer *layer)
   if (!layer_is_broken (layer))
     return 0;
   r = layer->overlay != NULL ? overlay_mark_broken (layer->overlay) : 0;
-  if (r < 0)
+  if (r == 0)
+    atomic_store (&layer->given_up, true);
+  else if (!atomic_exchange (&layer->unmarked, true))
     g_warning ("cannot mark an overlay of level %u as broken: %s", layer->number, g_strerror (-r));
-  atomic_store (r < 0 ? &layer->unmarked : &layer->given_up, true);
   return r;
 }
 

@@ -55,7 +55,7 @@ bool layer_break (Layer *layer, LayerFault fault, int errnum);
  * held. */
 int layer_record_break (Layer *layer);
 
-/* A broken layer: that it is stands elsewhere than in its overlay, or there is no place for it. */
+/* A broken layer: that it is stands elsewhere than in its overlay. */
 void layer_give_up (Layer *layer);
 
 /* Looked at by every read, after it has its bytes. */

@@ -236,6 +236,7 @@ save_piece (Save *save)
 {
   int r = chain_prepare (save->chain, (unsigned) save->chain->wanted, &save->disk->geometry,
                          save->region, false);
+  int note = 0;
 
   if (r < 0)
     look_at_failure (save, LAYER_LOOKUP_FAILED);
@@ -255,11 +256,14 @@ save_piece (Save *save)
   if (!granule_set_is_empty (&save->given_up))
     {
       PAUSE_POINT ("writer:broke");
-      note_break (save->disk, save->chain);
+      if (save->disk->cbw_timeout > 0)
+        note_break (save->disk, save->chain); /* save_in_time() waits, if that was in vain */
+      else
+        note = note_break_for_write (save->disk, save->chain);
     }
   if (save->broke)
     save->disk->on_break (save->disk->on_break_data);
-  return r;
+  return r < 0 ? r : note;
 }
 
 /* The save of the first piece of [offset, end). */

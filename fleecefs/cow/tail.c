@@ -35,8 +35,6 @@ tail_lose (Disk *disk, Chain *chain, uint64_t cut)
       lock_release (&stripe->lock);
       offset += piece.length;
     }
-  if (any)
-    note_break (disk, chain);
   return any;
 }
 
@@ -48,6 +46,9 @@ disk_check_tail (Disk *disk)
   int r = source_size (disk->source, &size);
 
   if (r == 0 && tail_lose (disk, chain, size))
-    disk->on_break (disk->on_break_data);
+    {
+      note_break (disk, chain);
+      disk->on_break (disk->on_break_data);
+    }
   return r;
 }

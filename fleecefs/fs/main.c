@@ -60,7 +60,7 @@ raise_file_limit (void)
 }
 
 static Snapshots *
-open_set (const Options *options, const Places *places, GError **error)
+open_set (const Options *options, const Places *places, Session *session, GError **error)
 {
   const SnapshotsConfig config = {
     .store = places->store,
@@ -72,6 +72,10 @@ open_set (const Options *options, const Places *places, GError **error)
     .on_cbw_error = options->on_cbw_error,
     .cbw_timeout = options->cbw_timeout,
     .durable = options->durable,
+    .run_dir = places->run_dir,
+    .state_dir = places->state_dir,
+    .is_ending = session_is_ending,
+    .is_ending_data = session,
   };
 
   return snapshots_open (&config, places->images, places->n_images, error);
@@ -185,7 +189,7 @@ start (Options *options, GError **error)
   places = places_resolve (options, error);
   if (places == NULL || !session_check_device (error) || (options->io_uring && !ring_check (error)))
     return false;
-  set = open_set (options, places, error);
+  set = open_set (options, places, session, error);
   return set != NULL && run (session, set, options, places, error);
 }
 

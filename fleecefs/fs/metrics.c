@@ -90,6 +90,10 @@ add_disks (GString *text, const Survey *survey)
   for (unsigned i = 0; i < survey->n_disks; i++)
     add_sample (text, "read_waits_total", "disk", survey->disks[i].name,
                 survey->disks[i].n_read_waits);
+  begin (text, "held_writes", "gauge",
+         "Guests' writes that are held: it can be written down nowhere that they break snapshots.");
+  for (unsigned i = 0; i < survey->n_disks; i++)
+    add_sample (text, "held_writes", "disk", survey->disks[i].name, survey->disks[i].n_held);
   add_single (text, "freeze_waits_total", "counter",
               "Guests' writes that waited for a freeze, or for a merge to begin or end.",
               survey->n_freeze_waits);

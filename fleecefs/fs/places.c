@@ -19,6 +19,8 @@ places_free (Places *places)
     }
   g_free (places->images);
   g_free (places->store);
+  g_free (places->run_dir);
+  g_free (places->state_dir);
   free (places->mountpoint);
   overmount_free (places->overmount);
   g_free (places);
@@ -178,6 +180,37 @@ check_apart (const Places *places, GError **error)
   return true;
 }
 
+/* The directory below the one that the variable names, or else a default. */
+static char *
+own_directory (const char *variable, const char *otherwise)
+{
+  const char *value = g_getenv (variable);
+
+  if (value == NULL || !g_path_is_absolute (value))
+    value = otherwise;
+  return value != NULL ? g_build_filename (value, "fleecefs", NULL) : NULL;
+}
+
+/* As the XDG base directory specification has them for users. */
+static void
+find_own_directories (Places *places)
+{
+  const char *home = g_getenv ("HOME");
+  g_autofree char *run = g_strdup_printf ("/run/user/%u", (unsigned) geteuid ());
+  g_autofree char *state = NULL;
+
+  if (geteuid () == 0)
+    {
+      places->run_dir = g_strdup ("/run/fleecefs");
+      places->state_dir = g_strdup ("/var/lib/fleecefs");
+      return;
+    }
+  if (home != NULL && g_path_is_absolute (home))
+    state = g_build_filename (home, ".local/state", NULL);
+  places->run_dir = own_directory ("XDG_RUNTIME_DIR", run);
+  places->state_dir = own_directory ("XDG_STATE_HOME", state);
+}
+
 /* Before the images are looked at. Only when nothing else is in the way of a start: the image is
  * better covered than served to nobody. */
 static bool
@@ -230,6 +263,7 @@ places_resolve (const Options *options, GError **error)
   if (places->mountpoint == NULL || !check_apart (places, error)
       || !mountpoint_check_free (places->mountpoint, &places->before_mount, error))
     return NULL;
+  find_own_directories (places);
   if (options->overmount)
     places->overmount = overmount_of (places);
   return g_steal_pointer (&places);

@@ -13,10 +13,12 @@ typedef struct
 {
   SnapshotsImage *images; /* the paths are resolved; as many as in the options */
   unsigned n_images;
-  char *store;              /* need not exist */
-  char *mountpoint;         /* an empty directory */
-  struct stat before_mount; /* of the mountpoint */
-  Overmount *overmount;     /* NULL: not asked for */
+  char *store;               /* need not exist */
+  char *run_dir, *state_dir; /* of our own, and need not exist: until the host ends, and for ever;
+                              * NULL: there is none */
+  char *mountpoint;          /* an empty directory */
+  struct stat before_mount;  /* of the mountpoint */
+  Overmount *overmount;      /* NULL: not asked for */
 } Places;
 
 /* Resolves the paths of the command line. Fails with one line that says what is wrong: an

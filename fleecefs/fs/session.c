@@ -244,6 +244,12 @@ session_serve (Session *session, GError **error)
   return fail_errno (error, -result, "the connection to the kernel failed");
 }
 
+bool
+session_is_ending (void *session)
+{
+  return fuse_session_exited (((Session *) session)->fuse) != 0;
+}
+
 void
 session_drop_pages (Snapshot *snapshot, void *data)
 {

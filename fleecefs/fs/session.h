@@ -54,6 +54,9 @@ bool session_overmount (Session *session, GError **error);
 /* Answers requests until the end. Fails with what ended it but for an unmount or a signal. */
 bool session_serve (Session *session, GError **error);
 
+/* Has the mount ended, or has a signal come? A DiskEndingFunc, session is a Session. */
+bool session_is_ending (void *session);
+
 /* Has the kernel forget the pages of a snapshot that broke; a SnapshotsBrokenFunc, session is
  * a Session. Not from the thread of a request. */
 void session_drop_pages (Snapshot *snapshot, void *session);

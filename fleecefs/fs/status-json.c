@@ -80,6 +80,7 @@ add_disks (JsonBuilder *json, const Survey *survey)
         add_number (json, facts_counter ((Counter) c)->json, disk->counts[c]);
       add_number (json, "read_waits", disk->n_read_waits);
       json_builder_end_object (json);
+      add_number (json, "held_writes", disk->n_held);
       json_builder_end_object (json);
     }
   json_builder_end_array (json);

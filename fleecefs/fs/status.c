@@ -35,6 +35,13 @@ add_disks (GString *text, const Survey *survey)
       g_string_append_printf (text, "%-20s  ", size);
       add_rest (text, disk->source);
     }
+  for (unsigned i = 0; i < survey->n_disks; i++)
+    if (survey->disks[i].n_held > 0)
+      g_string_append_printf (
+          text,
+          "warning: writes to '%s' are held: they break snapshots, and that can "
+          "be written down nowhere; see the log\n",
+          survey->disks[i].name);
 }
 
 static void

@@ -101,7 +101,8 @@ find_use (const Store *store, const StoreDisk *known, Source *source, char **out
                        source_path (source));
   if (strcmp (mark, store_found_id (store)) != 0)
     *out = g_strdup_printf ("image '%s' has lost the mark of this store: it was mounted with "
-                            "another one, or copied without its extended attributes",
+                            "another one, or copied without its extended attributes, or old blocks "
+                            "could not be kept",
                             source_path (source));
   return true;
 }
@@ -124,9 +125,10 @@ find_right_one (const StoreDisk *known, Source *source)
 /* *out: why the snapshots of this disk cannot be right, or NULL. *out_right: when that is because
  * the source is not theirs, the path of theirs, if it is there, else NULL. */
 static bool
-find_damage (const Store *store, const StoreDisk *known, Source *source, const Look *look,
+find_damage (const Snapshots *set, const StoreDisk *known, Source *source, const Look *look,
              char **out, char **out_right, GError **error)
 {
+  const Store *store = set->store;
   bool has_note;
   int r;
 
@@ -146,6 +148,12 @@ find_damage (const Store *store, const StoreDisk *known, Source *source, const L
     *out = g_strdup ("old blocks could not be kept, and the store did not take down whose");
   else
     {
+      if (store_seal (store) != NULL
+          && !seal_ask (set_seal_dir (set, store_was_durable (store)), store_seal (store),
+                        known->number, out, error))
+        return false;
+      if (*out != NULL)
+        return true;
       if (!store_was_clean (store))
         {
           if (!find_use (store, known, source, out, error))
@@ -213,11 +221,13 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
     .store_id = store_id (set->store),
     .on_break = broken_leave_note,
     .on_break_data = set,
+    .is_ending = config->is_ending,
+    .is_ending_data = config->is_ending_data,
   };
   Look look;
 
   if ((known == NULL && !source_refuse_empty (*source, error)) || !look_at (*source, &look, error)
-      || !find_damage (set->store, known, *source, &look, out_damage, out_right, error))
+      || !find_damage (set, known, *source, &look, out_damage, out_right, error))
     return false;
   disk_config.write_time = first_write_time (set->store, known, *source, &look);
   note_disk (set->store, set->names[i], *source, &look, disk_config.write_time);

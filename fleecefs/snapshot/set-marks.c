@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Open and clean: the state of the store, and the marks at the images that go with it
- * (source/mark.h).
+/* Open and clean: the state of the store, and the marks at the images (source/mark.h) and the
+ * seal (store/seal.h) that go with it.
  *
  * While the manifest says that the store is open and an image marked, the image has the mark, if
  * nobody else took it since. So the mark is set before that is written, and taken away after it is
@@ -15,7 +15,8 @@
 
 /* Sets the mark; *out_marked: it is there. That of another store is not there any more in any case,
  * also after a loss of power: that store must not take the image for its own. Of a durable set the
- * whole image is on disk then, also what was written to it at a time when it was not kept durable. */
+ * whole image is on disk then, also what was written to it at a time when it was not kept durable.
+ */
 static int
 mark_one (const Snapshots *set, Source *source, const char *before, bool *out_marked)
 {
@@ -84,19 +85,80 @@ put_back (Snapshots *set, char (*before)[MARK_SIZE])
     }
 }
 
+const char *
+set_seal_dir (const Snapshots *set, bool durable)
+{
+  return durable ? set->state_dir : set->run_dir;
+}
+
+static bool
+is_marked (const Snapshots *set, unsigned disk)
+{
+  return store_find_disk (set->store, set->names[disk])->marked;
+}
+
+/* Only with images that take no mark: of the others a break can be written down there. */
+static bool
+needs_seal (const Snapshots *set)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    if (!is_marked (set, i))
+      return true;
+  return false;
+}
+
+/* Without one guests' writes wait when a break can be written down nowhere (cow/note.c). So a store
+ * that names none can be trusted. */
+static bool
+make_seal (Snapshots *set, GError **error)
+{
+  const char *directory = set_seal_dir (set, set->durable);
+  g_autoptr (GError) local = NULL;
+  int r = 0;
+
+  if (needs_seal (set) && directory != NULL)
+    set->seal = seal_new (directory, set->durable, &local);
+  if (local != NULL)
+    g_message ("%s; if the store fails, guests' writes may have to wait for it", local->message);
+  store_set_seal (set->store, set->seal != NULL ? seal_name (set->seal) : NULL);
+  /* What the one before may know must not be forgotten. */
+  for (unsigned i = 0; i < set->n_disks && set->seal != NULL && r == 0; i++)
+    if (!set_marks_are_written (set))
+      r = seal_break (set->seal, set->numbers[i]);
+  return r == 0 || fail_errno (error, -r, "cannot write to '%s'", directory);
+}
+
+/* before: the name of the seal that the store had, or NULL. */
+static bool
+write_open (Snapshots *set, const char *before, bool was_durable, GError **error)
+{
+  if (!make_seal (set, error) || !store_mark_open (set->store, error))
+    return false;
+  if (before != NULL)
+    seal_remove (set_seal_dir (set, was_durable), before);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    disk_set_places (set->disks[i], is_marked (set, i), set->seal, set->numbers[i]);
+  return true;
+}
+
 bool
 set_mark_open (Snapshots *set, GError **error)
 {
   g_autofree char (*before)[MARK_SIZE] = g_malloc0_n (set->n_disks, sizeof *before);
+  g_autofree char *seal = g_strdup (store_seal (set->store));
   GError *local = NULL;
 
   if (!look_at_marks (set, before, error))
     return false;
-  if (mark_all (set, before, &local) && store_mark_open (set->store, &local))
+  if (mark_all (set, before, &local)
+      && write_open (set, seal, store_was_durable (set->store), &local))
     return true;
   /* Else the store may be open, and needs its marks. */
   if (fail_code (local) != ENOTRECOVERABLE)
-    put_back (set, before);
+    {
+      put_back (set, before);
+      g_clear_pointer (&set->seal, seal_discard);
+    }
   g_propagate_error (error, local);
   return false;
 }
@@ -106,8 +168,10 @@ set_mark_clean (Snapshots *set, GError **error)
 {
   for (unsigned i = 0; i < set->n_disks; i++)
     store_set_disk_marked (set->store, set->names[i], false);
+  store_set_seal (set->store, NULL);
   if (!store_mark_clean (set->store, error))
     return false;
+  g_clear_pointer (&set->seal, seal_discard);
   for (unsigned i = 0; i < set->n_disks; i++)
     {
       Source *source = disk_source (set->disks[i]);

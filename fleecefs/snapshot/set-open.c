@@ -15,6 +15,8 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
   set->granule = config->granule;
   set->max_snapshots = config->max_snapshots;
   set->durable = config->durable;
+  set->run_dir = g_strdup (config->run_dir);
+  set->state_dir = g_strdup (config->state_dir);
   set->n_disks = n_images;
   set->disks = g_new0 (Disk *, n_images);
   set->names = g_new0 (char *, n_images + 1);
@@ -53,6 +55,9 @@ set_free (Snapshots *set)
   pthread_cond_destroy (&set->work);
   lock_clear (&set->lock);
   lock_clear (&set->verbs);
+  seal_free (set->seal);
+  g_free (set->run_dir);
+  g_free (set->state_dir);
   g_strfreev (set->names);
   g_free (set->numbers);
   g_free (set->disks);
@@ -190,9 +195,8 @@ make_durable (Snapshots *set, GError **error)
   return true;
 }
 
-/* Do the overlays say of all that is broken that it is? */
-static bool
-marks_are_written (const Snapshots *set)
+bool
+set_marks_are_written (const Snapshots *set)
 {
   for (unsigned i = 0; i < set->levels->len; i++)
     for (unsigned d = 0; d < set->n_disks; d++)
@@ -220,7 +224,7 @@ check_breaks_are_written (Snapshots *set, GError **error) LOCK_REQUIRES (&set->v
 
       written = written && level->n_broken_written == level_n_broken (level);
     }
-  return written || marks_are_written (set)
+  return written || set_marks_are_written (set)
          || fail (
              error, EIO,
              "cannot write to the store '%s' that snapshots are broken; see what the log says of "
@@ -270,7 +274,7 @@ snapshots_start (Snapshots *set, GError **error)
        && (!set->durable || make_durable (set, error));
   store_set_durable (set->store, set->durable);
   ok = ok && set_mark_open (set, error);
-  if (ok && marks_are_written (set))
+  if (ok && set_marks_are_written (set))
     clear_notes (set);
   lock_release (&set->verbs);
   if (ok)
@@ -302,7 +306,7 @@ write_marks (Snapshots *set)
         if (level->layers[d] != NULL)
           layer_record_break (level->layers[d]);
       }
-  return marks_are_written (set);
+  return set_marks_are_written (set);
 }
 
 static bool
@@ -345,6 +349,8 @@ snapshots_close (Snapshots *set, GError **error)
   g_ptr_array_unref (broken_write_down (set));
   marked = write_marks (set);
   ok = close_overlays (set, error);
+  if (ok && !marked)
+    ok = check_breaks_are_written (set, error);
   if (ok && marked) /* and on disk: notes of what broke, of a moment when that failed, are done */
     clear_notes (set);
   ok = set_record_disks (set, ok ? error : NULL) && ok;

@@ -41,10 +41,13 @@ struct _Snapshots
   uint64_t granule;
   unsigned max_snapshots;
   bool durable; /* old blocks are on disk before the guest's write is issued */
+  char *run_dir, *state_dir;
   unsigned n_disks;
   Disk **disks;
   char **names;
   uint32_t *numbers;
+
+  Seal *seal; /* or NULL; from snapshots_start() on */
 
   Lock verbs; /* see base/lock.h; the store, and every change of what stands below */
 
@@ -125,10 +128,16 @@ bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
 bool set_record_disks (Snapshots *set, GError **error);
 
-/* Marks the images as open with this store (durable: they are on disk), and writes that it is open.
- * After a failure neither is
- * so; only with the code ENOTRECOVERABLE both may be. */
+/* Do the overlays say of all that is broken that it is? */
+bool set_marks_are_written (const Snapshots *set);
+
+/* Where the seal is of a store with that durability, or NULL. */
+const char *set_seal_dir (const Snapshots *set, bool durable);
+
+/* Marks the images as open with this store (durable: they are on disk), makes the seal, if one
+ * of them takes no mark, and writes that the store is open. After a failure neither is so; only
+ * with the code ENOTRECOVERABLE both may be. */
 bool set_mark_open (Snapshots *set, GError **error) LOCK_REQUIRES (&set->verbs);
-/* Writes that the store is clean, and takes the marks away: the last thing before the images are
- * closed. */
+/* Writes that the store is clean, and takes marks and seal away: the last thing before the
+ * images are closed. */
 bool set_mark_clean (Snapshots *set, GError **error);

@@ -38,6 +38,10 @@ typedef struct
   DiskCbwError on_cbw_error; /* see cow/disk.h */
   unsigned cbw_timeout;      /* seconds that a guest's write waits for its copies; 0: no limit */
   bool durable;              /* durability=power: snapshots survive a crash of the host */
+  const char *run_dir;       /* where a seal (store/seal.h) lives as long as the host runs, */
+  const char *state_dir;     /* and where for ever; NULL: nowhere */
+  DiskEndingFunc is_ending;  /* see cow/disk.h; may be NULL */
+  void *is_ending_data;
 } SnapshotsConfig;
 
 /* Opens the images (owned from here on), then the store, and brings back the

@@ -156,6 +156,7 @@ describe_disks (Snapshots *set, Survey *survey)
       for (unsigned c = 0; c < COUNTER_N; c++)
         disk->counts[c] = disk_count (set->disks[i], (Counter) c);
       disk->n_read_waits = disk_n_read_waits (set->disks[i]);
+      disk->n_held = disk_n_held (set->disks[i]);
     }
 }
 

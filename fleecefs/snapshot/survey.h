@@ -16,6 +16,7 @@ typedef struct
   bool is_block;
   uint64_t counts[COUNTER_N];
   uint64_t n_read_waits; /* writes that waited for frozen reads */
+  unsigned n_held;       /* writes, see disk_n_held() */
 } SurveyDisk;
 
 /* A disk of a snapshot. */

@@ -22,5 +22,5 @@ int mark_set (Source *source, const char *store_id);
 /* Whose it is: an id, or "" for none. Returns 0, or -errno: it cannot be read, and may be there.
  * Where there can be none there is none. */
 int mark_get (Source *source, char out[MARK_SIZE]);
-/* Takes it away, whosever it is; none is not an error. */
+/* Takes it away, whosever it is; none is not an error. Needs no space. */
 int mark_clear (Source *source);

@@ -47,6 +47,7 @@ manifest_free (Manifest *manifest)
   keyfile_free (manifest->file);
   g_free (manifest->uuid);
   g_free (manifest->boot_id);
+  g_free (manifest->seal);
   g_ptr_array_unref (manifest->disks);
   g_free (manifest);
 }
@@ -281,6 +282,12 @@ load_keys (Manifest *manifest, GError **error)
     return false;
   if (!manifest_granule_is_valid (manifest->granule))
     return keyfile_fail_value (file, GROUP, "granule", "a power of two", error);
+  if (keyfile_has (file, GROUP, "seal"))
+    {
+      manifest->seal = get_uuid (file, "seal", error);
+      if (manifest->seal == NULL)
+        return false;
+    }
   return keyfile_get_unsigned (file, GROUP, "next-number", 1, MANIFEST_NUMBER_END,
                                &manifest->next_number, error)
          && (!keyfile_has (file, GROUP, "place")
@@ -343,6 +350,10 @@ manifest_save (Manifest *manifest, int store_fd, bool use_spare, GError **error)
   g_key_file_set_uint64 (keys, GROUP, "granule", manifest->granule);
   g_key_file_set_uint64 (keys, GROUP, "next-number", manifest->next_number);
   g_key_file_set_uint64 (keys, GROUP, "place", manifest->place);
+  if (manifest->seal != NULL)
+    g_key_file_set_string (keys, GROUP, "seal", manifest->seal);
+  else
+    g_key_file_remove_key (keys, GROUP, "seal", NULL);
   for (guint i = 0; i < manifest->disks->len; i++)
     store_disk_keys (keys, manifest->disks->pdata[i]);
   return keyfile_save (manifest->file, store_fd, MANIFEST_FILE, true, use_spare ? store_fd : -1,

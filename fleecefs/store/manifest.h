@@ -11,6 +11,7 @@
  *     next-number=65        no number from here on was ever given
  *     place=...             birth of the store's directory, ns since the epoch, when it was opened
  *                           last; 0 or absent: unknown
+ *     seal=...           the name of its file, a UUID, see seal.h; absent: there is none
  *
  *     [disk 1]              1 to 4095
  *     name=vm1.img
@@ -51,6 +52,7 @@ typedef struct
   uint64_t granule;     /* bytes */
   uint64_t next_number; /* 1 to MANIFEST_NUMBER_END */
   uint64_t place;       /* 0: unknown */
+  char *seal;           /* or NULL */
   GPtrArray *disks;     /* StoreDisk * */
 } Manifest;
 

@@ -103,6 +103,19 @@ store_set_durable (Store *store, bool durable)
   store->manifest->durable = durable;
 }
 
+const char *
+store_seal (const Store *store)
+{
+  return store->manifest->seal;
+}
+
+void
+store_set_seal (Store *store, const char *name)
+{
+  g_free (store->manifest->seal);
+  store->manifest->seal = g_strdup (name);
+}
+
 const StoreDisk *
 store_find_disk (const Store *store, const char *name)
 {

@@ -155,6 +155,11 @@ bool store_was_durable (const Store *store);
  * before it is needed. In memory only, as store_set_disk(). */
 void store_set_durable (Store *store, bool durable);
 
+/* The name of the seal (seal.h) that the manifest has, or NULL. */
+const char *store_seal (const Store *store);
+/* Another one, or none, from now on. In memory only, as store_set_disk(). */
+void store_set_seal (Store *store, const char *name);
+
 /* Writes "open" with the boot id and the disks: after this a crash is noticed. */
 bool store_mark_open (Store *store, GError **error);
 /* Writes "clean" with the disks as set: the last thing before store_free(). */
