@@ -20,13 +20,18 @@
 static const char *const images[DISKS] = { "a.img", "b.img" };
 
 static Snapshots *set;
+static bool new_store;               /* the option */
 static uint8_t picture[DISKS][SIZE]; /* of the snapshot "old" */
 
 static bool
 try_open (const char *store, GError **error)
 {
   const SnapshotsConfig config = {
-    .store = test_path (store), .granule = GRANULE, .max_snapshots = 10, .copy = DISK_COPY_BOUNCE
+    .store = test_path (store),
+    .granule = GRANULE,
+    .max_snapshots = 10,
+    .copy = DISK_COPY_BOUNCE,
+    .new_store = new_store,
   };
   const SnapshotsImage disks[DISKS]
       = { { images[0], test_path (images[0]) }, { images[1], test_path (images[1]) } };
@@ -131,6 +136,7 @@ static void
 set_up (void)
 {
   test_set_up ();
+  new_store = true;
   for (unsigned i = 0; i < DISKS; i++)
     {
       test_make_file (test_path (images[i]), SIZE, 1);
@@ -404,6 +410,37 @@ START_TEST (test_no_key)
 }
 END_TEST
 
+/* The store that the image remembers is not where a start looks, and so there is a new one. */
+START_TEST (test_new_store)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!can_have_marks ())
+    return;
+  leave_killed ();
+  new_store = false;
+  ck_assert (!try_open ("two", &error));
+  ck_assert_msg (strstr (error->message, "left open with another store") != NULL, "%s",
+                 error->message);
+  ck_assert (!g_file_test (test_path ("two"), G_FILE_TEST_EXISTS));
+  open_store ("one");
+  assert_right ();
+  kill_store ();
+  new_store = true;
+  open_store ("two");
+  freeze ("new");
+  close_store ();
+
+  /* One with snapshots is what was meant. */
+  open_store ("one");
+  assert_broken ();
+  kill_store ();
+  new_store = false;
+  open_store ("two");
+  close_store ();
+}
+END_TEST
+
 static Suite *
 suite (void)
 {
@@ -419,6 +456,7 @@ suite (void)
   tcase_add_test (tcase, test_sync);
   tcase_add_test (tcase, test_start_fails);
   tcase_add_test (tcase, test_no_space);
+  tcase_add_test (tcase, test_new_store);
   tcase_add_loop_test (tcase, test_refused, 0, 2);
   tcase_add_test (tcase, test_no_key);
   return s;

@@ -150,23 +150,36 @@ show_disks (const State *state, const State *before, unsigned width, GString *ou
                                     printable (disk, "source") });
     }
   table_print (table, width, out);
+  for (unsigned i = 0; i < state_length (state->object, "disks"); i++)
+    {
+      JsonObject *disk = state_element (state->object, "disks", i);
+      g_autofree char *name = printable (disk, "name");
+      g_autofree char *line = g_strdup_printf (
+          "writes to %s are held: they break snapshots, and that can be written down nowhere",
+          name);
+
+      if (state_number (disk, "held_writes") > 0)
+        table_line (line, width, out);
+    }
 }
 
 /* A row for the n oldest snapshots. */
 static void
 add_older (Table *table, const State *state, unsigned n)
 {
-  unsigned n_broken = 0;
+  unsigned n_broken = 0, n_lost = 0;
 
   for (unsigned i = 0; i < n; i++)
     {
       JsonObject *snapshot = state_element (state->object, "snapshots", i);
 
       n_broken += strcmp (state_text (snapshot, "state"), "broken") == 0;
+      n_lost += strcmp (state_text (snapshot, "state"), "lost") == 0;
     }
   table_add (table, (char *[]){ g_strdup_printf ("(%u older)", n), g_strdup (""), g_strdup (""),
-                                n_broken > 0 ? g_strdup_printf ("%u broken", n_broken)
-                                             : g_strdup ("ok") });
+                                n_lost > 0     ? g_strdup_printf ("%u lost", n_lost)
+                                : n_broken > 0 ? g_strdup_printf ("%u broken", n_broken)
+                                               : g_strdup ("ok") });
 }
 
 static void
@@ -240,12 +253,15 @@ show_store (const State *state, unsigned width, GString *out)
   g_autofree char *all_text = text_size (all);
   g_autofree char *reserve_text = text_size (reserve);
   g_autofree char *title = g_strdup_printf ("store %s", path);
+  g_autofree char *loss = printable (store, "loss");
   g_autofree char *limit_line = g_strdup_printf ("%s of %s", kept_text, limit_text);
   g_autofree char *free_line
       = g_strdup_printf ("%s free of %s%s%s", free_text, all_text, reserve > 0 ? ", reserve " : "",
                          reserve > 0 ? reserve_text : "");
 
   table_line (title, width, out);
+  if (*loss != '\0')
+    table_line (loss, width, out);
   if (!json_object_has_member (store, "free_bytes"))
     {
       table_line ("its file system does not answer", width, out);

@@ -72,6 +72,7 @@ open_set (const Options *options, const Places *places, Session *session, GError
     .on_cbw_error = options->on_cbw_error,
     .cbw_timeout = options->cbw_timeout,
     .durable = options->durable,
+    .new_store = options->new_store,
     .run_dir = places->run_dir,
     .state_dir = places->state_dir,
     .is_ending = session_is_ending,

@@ -105,8 +105,9 @@ add_snapshots (GString *text, const Survey *survey)
   const GPtrArray *snapshots = survey->snapshots;
 
   begin (text, "snapshots", "gauge", "Snapshots, by state.");
-  add_sample (text, "snapshots", "state", "ok", snapshots->len - survey->n_broken);
+  add_sample (text, "snapshots", "state", "ok", snapshots->len - survey->n_broken - survey->n_lost);
   add_sample (text, "snapshots", "state", "broken", survey->n_broken);
+  add_sample (text, "snapshots", "state", "lost", survey->n_lost);
   add_gauge (text, "max_snapshots", "The number of snapshots that there may be.",
              survey->max_snapshots);
   begin (text, "snapshot_created_seconds", "gauge", "When it was made, since the epoch.");
@@ -148,6 +149,8 @@ add_store (GString *text, const Survey *survey)
                  space->max_overlay);
       add_gauge (text, "store_reserve_bytes", "The option reserve.", space->reserve);
     }
+  add_gauge (text, "store_lost", "1 when a part of the store was deleted, or all of it moved.",
+             survey->loss != NULL);
   add_gauge (text, "levels", "Levels of the chain: snapshots, and removed ones not yet merged.",
              survey->n_levels);
   add_gauge (text, "removed_levels", "Levels of snapshots that were removed.", survey->n_removed);

@@ -33,6 +33,7 @@ enum
   KEY_RESERVE,
   KEY_THREADS,
   KEY_OVERMOUNT,
+  KEY_NEW_STORE,
   KEY_MAX_READ,
   KEY_IO_URING,
   KEY_ALLOW,
@@ -64,6 +65,7 @@ static const struct fuse_opt known[] = {
   FUSE_OPT_KEY ("reserve=", KEY_RESERVE),
   FUSE_OPT_KEY ("threads=", KEY_THREADS),
   FUSE_OPT_KEY ("overmount", KEY_OVERMOUNT),
+  FUSE_OPT_KEY ("new-store", KEY_NEW_STORE),
   FUSE_OPT_KEY ("max_read=", KEY_MAX_READ),
   FUSE_OPT_KEY ("io_uring", KEY_IO_URING),
   FUSE_OPT_KEY ("allow_other", KEY_ALLOW),
@@ -262,6 +264,9 @@ parse_one (void *data, const char *arg, int key, struct fuse_args *out_args)
       return 1;
     case KEY_OVERMOUNT:
       options->overmount = true;
+      return 0;
+    case KEY_NEW_STORE:
+      options->new_store = true;
       return 0;
     case KEY_FOREGROUND:
       options->foreground = true;

@@ -35,6 +35,7 @@ typedef struct
   DiskCbwError on_cbw_error;
   unsigned cbw_timeout;  /* seconds; 0: none */
   bool durable;          /* durability=power */
+  bool new_store;        /* though the store of an image is gone */
   bool overmount;        /* the live files over their images */
   bool io_uring;         /* also in fuse */
   struct fuse_args fuse; /* program name and options for fuse_session_new() */

@@ -54,10 +54,10 @@ begin_array (JsonBuilder *json, const char *name)
 }
 
 static void
-add_state (JsonBuilder *json, const char *broken)
+add_state (JsonBuilder *json, const char *broken, const char *lost)
 {
-  add_text (json, "state", broken != NULL ? "broken" : "ok");
-  add_text (json, "reason", broken);
+  add_text (json, "state", broken != NULL ? "broken" : lost != NULL ? "lost" : "ok");
+  add_text (json, "reason", broken != NULL ? broken : lost);
 }
 
 static void
@@ -100,7 +100,7 @@ add_images (JsonBuilder *json, const Survey *survey, const SurveySnapshot *snaps
       add_text (json, "name", survey->disks[i].name);
       add_number (json, "size_bytes", image->size);
       add_number (json, "kept_bytes", image->kept);
-      add_state (json, image->broken);
+      add_state (json, image->broken, snapshot->lost);
       json_builder_end_object (json);
     }
   json_builder_end_array (json);
@@ -118,7 +118,7 @@ add_snapshots (JsonBuilder *json, const Survey *survey)
       add_number (json, "id", snapshot->id);
       add_text (json, "name", snapshot->name);
       add_time (json, "created", "created_unix", snapshot->created);
-      add_state (json, snapshot->broken);
+      add_state (json, snapshot->broken, snapshot->lost);
       add_number (json, "kept_bytes", snapshot->kept);
       add_number (json, "levels", snapshot->n_levels);
       add_images (json, survey, snapshot);
@@ -135,6 +135,7 @@ add_store (JsonBuilder *json, const Survey *survey)
   json_builder_set_member_name (json, "store");
   json_builder_begin_object (json);
   add_text (json, "path", survey->store);
+  add_text (json, "loss", survey->loss);
   if (survey->has_space)
     {
       add_number (json, "kept_bytes", space->kept);

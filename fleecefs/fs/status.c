@@ -55,8 +55,12 @@ add_snapshots (GString *text, const Survey *survey)
 
       g_string_append_printf (text, "%s  ", created);
       add_name (text, snapshot->name);
-      g_string_append (text, snapshot->broken != NULL ? "broken: " : "ok");
-      add_rest (text, snapshot->broken != NULL ? snapshot->broken : "");
+      g_string_append (text, snapshot->broken != NULL ? "broken: "
+                             : snapshot->lost != NULL ? "lost: "
+                                                      : "ok");
+      add_rest (text, snapshot->broken != NULL ? snapshot->broken
+                      : snapshot->lost != NULL ? snapshot->lost
+                                               : "");
     }
 }
 
@@ -89,6 +93,11 @@ status_text (const Facts *facts)
 
   g_string_append (text, "store: ");
   add_rest (text, survey->store);
+  if (survey->loss != NULL)
+    {
+      g_string_append (text, "warning: ");
+      add_rest (text, survey->loss);
+    }
   add_space (text, survey);
   g_string_append_c (text, '\n');
   add_disks (text, survey);

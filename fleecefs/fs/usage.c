@@ -33,6 +33,8 @@ static const char help_text[]
       "    durability=WHAT    what snapshots survive: process, the death of fleecefs; power,\n"
       "                       that of the host too, at the price of a sync [process]\n"
       "    log-level=LEVEL    error, warning, notice, info or debug [notice]\n"
+      "    new-store          begin with an empty store, though one that was not closed\n"
+      "                       knows the image and is gone\n"
       "    overmount          each live disk also under its image's own path (root)\n"
       "    io_uring           less work for each request, but more of them wait; see the\n"
       "                       manual for what it needs\n"

@@ -27,9 +27,13 @@ dup_state (const Tree *tree, const TreeNode *node)
   g_autofree char *broken = node->kind == TREE_SNAPSHOT_DIR
                                 ? snapshot_dup_broken (node->snapshot)
                                 : snapshot_dup_disk_broken (node->snapshot, node->disk);
+  g_autofree char *lost = NULL;
 
   (void) tree;
-  return broken != NULL ? g_strconcat ("broken: ", broken, NULL) : g_strdup ("ok");
+  if (broken != NULL)
+    return g_strconcat ("broken: ", broken, NULL);
+  lost = snapshot_dup_lost (node->snapshot);
+  return lost != NULL ? g_strconcat ("lost: ", lost, NULL) : g_strdup ("ok");
 }
 
 static char *

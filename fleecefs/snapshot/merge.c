@@ -434,6 +434,7 @@ work (void *data)
       bool work = wait_for_work (set);
 
       watch_space (set);
+      g_free (set_find_loss (set)); /* for the log */
       if (work || (n_failed > 0 && ++n_ticks >= RETRY_TICKS))
         {
           n_failed = do_all (set, n_failed > 0);

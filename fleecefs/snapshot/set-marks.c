@@ -52,6 +52,24 @@ look_at_marks (Snapshots *set, char (*out)[MARK_SIZE], GError **error)
   return true;
 }
 
+bool
+set_check_marks (const Snapshots *set, GError **error)
+{
+  for (unsigned i = 0; i < set->n_disks && set->levels->len == 0; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      char mark[MARK_SIZE];
+
+      if (mark_get (source, mark) == 0 && *mark != '\0'
+          && strcmp (mark, store_found_id (set->store)) != 0)
+        return fail (error, ESTALE,
+                     "image '%s' was left open with another store than '%s', of the uuid %s; its "
+                     "snapshots need that: give it by -o store=DIR, or begin anew by -o new-store",
+                     source_path (source), store_path (set->store), mark);
+    }
+  return true;
+}
+
 /* before: whose marks the images have. */
 static bool
 mark_all (Snapshots *set, char (*before)[MARK_SIZE], GError **error)
@@ -166,6 +184,9 @@ set_mark_open (Snapshots *set, GError **error)
 bool
 set_mark_clean (Snapshots *set, GError **error)
 {
+  /* A store that is not where it was: the marks remind of it who would begin another there. */
+  g_autofree char *loss = set_find_loss (set);
+
   for (unsigned i = 0; i < set->n_disks; i++)
     store_set_disk_marked (set->store, set->names[i], false);
   store_set_seal (set->store, NULL);
@@ -175,7 +196,7 @@ set_mark_clean (Snapshots *set, GError **error)
   for (unsigned i = 0; i < set->n_disks; i++)
     {
       Source *source = disk_source (set->disks[i]);
-      int r = mark_clear (source);
+      int r = loss == NULL ? mark_clear (source) : 0;
 
       if (r < 0)
         g_warning ("cannot take the attribute " MARK_NAME " from '%s': %s", source_path (source),

@@ -133,7 +133,8 @@ open_rest (Snapshots *set, const SnapshotsConfig *config, Source **sources, GErr
   g_autofree char **right_of = g_new0 (char *, set->n_disks + 1);
   bool ok = open_store (set, config, sources, error)
             && set_open_disks (set, config, sources, damage_of, right_of, error)
-            && set_open_levels (set, damage_of, right_of, error);
+            && set_open_levels (set, damage_of, right_of, error)
+            && (config->new_store || set_check_marks (set, error));
 
   for (unsigned i = 0; i < set->n_disks; i++)
     {

@@ -2,8 +2,8 @@
 /* What the files of the set share: snapshots.c (verbs), freeze.c (mkdir), snapshot.c (one
  * snapshot), set-chains.c (levels, for store and disks), set-open.c (start and end),
  * set-images.c (images, as the store knows them), set-marks.c (open and clean), set-levels.c
- * (levels that are in the store), merge.c (the background thread), broken.c (what breaks) and
- * survey.c (what people are told). */
+ * (levels that are in the store), loss.c (a store that is deleted), merge.c (the background
+ * thread), broken.c (what breaks) and survey.c (what people are told). */
 #pragma once
 
 #include "base/lock.h"
@@ -74,7 +74,8 @@ struct _Snapshots
   bool something_died;  /* under lock */
   bool something_broke; /* under lock */
   atomic_bool stop;
-  unsigned alarm; /* of the space; the thread's own */
+  unsigned alarm;           /* of the space; the thread's own */
+  atomic_bool loss_is_told; /* in the log */
 };
 
 /* A snapshot of the level with n_refs references, entered in the set's tables. */
@@ -84,6 +85,9 @@ void snapshot_free (Snapshot *snapshot);
 
 /* Adds to the text of snapshot_dup_broken() why one disk is; nothing if reason is NULL. */
 void snapshot_add_reason (const Snapshots *set, unsigned disk, const char *reason, GString *text);
+
+/* The part of snapshots_find_loss() that is of the store as a whole. */
+char *set_find_loss (Snapshots *set);
 
 /* The record of a level as it is now. */
 StoreRecord *set_record (Snapshots *set, const Level *level) LOCK_REQUIRES (&set->verbs);
@@ -127,6 +131,10 @@ void set_advance_clocks (Snapshots *set);
 bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
 bool set_record_disks (Snapshots *set, GError **error);
+
+/* Refuses an empty store for an image that was left open with another one: that would hide the
+ * snapshots that are there. */
+bool set_check_marks (const Snapshots *set, GError **error);
 
 /* Do the overlays say of all that is broken that it is? */
 bool set_marks_are_written (const Snapshots *set);

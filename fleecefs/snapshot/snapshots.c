@@ -177,7 +177,11 @@ snapshots_create (Snapshots *set, const char *name, Snapshot **out)
   lock_release (&set->verbs);
 
   if (error != NULL)
-    g_warning ("no snapshot '%s': %s", name, error->message);
+    {
+      g_autofree char *loss = store_find_loss (set->store);
+
+      g_warning ("no snapshot '%s': %s", name, loss != NULL ? loss : error->message);
+    }
   else if (r == 0)
     g_info ("snapshot '%s' is made", name);
   if (out != NULL)

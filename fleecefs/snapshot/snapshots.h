@@ -38,6 +38,7 @@ typedef struct
   DiskCbwError on_cbw_error; /* see cow/disk.h */
   unsigned cbw_timeout;      /* seconds that a guest's write waits for its copies; 0: no limit */
   bool durable;              /* durability=power: snapshots survive a crash of the host */
+  bool new_store;            /* though an image was left open with another store */
   const char *run_dir;       /* where a seal (store/seal.h) lives as long as the host runs, */
   const char *state_dir;     /* and where for ever; NULL: nowhere */
   DiskEndingFunc is_ending;  /* see cow/disk.h; may be NULL */
@@ -82,6 +83,11 @@ int snapshots_statvfs (const Snapshots *set, struct statvfs *out);
 /* What the overlays take and may take. Returns 0 or -errno. */
 int snapshots_space (const Snapshots *set, SpaceUsage *out);
 
+/* What of the store is not where a start would find it, as a new string, or NULL. The snapshots of
+ * levels up to *out_level are lost with that, though they can still be read. Looks at the store;
+ * says it in the log, once. */
+char *snapshots_find_loss (Snapshots *set, uint32_t *out_level);
+
 /* Freezes all disks at one instant under a new name. Returns 0 or -errno: -EINVAL
  * (leading dot, empty, '/'), -ENAMETOOLONG, -EILSEQ (not UTF-8, control characters),
  * -EEXIST, -EMLINK (max_snapshots), -ENOSPC, -EDQUOT, -EIO. On success *out, if
@@ -125,6 +131,9 @@ char *snapshot_dup_name (Snapshot *snapshot);
 struct timespec snapshot_created (const Snapshot *snapshot);
 /* Which disks of it are broken and why, as a new string, or NULL when it is right. */
 char *snapshot_dup_broken (Snapshot *snapshot);
+
+/* Why no start will find it, or NULL; see snapshots_find_loss(). */
+char *snapshot_dup_lost (Snapshot *snapshot);
 
 /* One disk of the snapshot. has_disk: false for a disk that was added later; the
  * others may be called only when it is true. */

@@ -9,7 +9,8 @@ typedef struct
 {
   Snapshot *snapshot; /* a reference, or NULL: it had no name */
   char *name;
-  Layer **layers; /* references; each may be NULL */
+  uint32_t number; /* of the level */
+  Layer **layers;  /* references; each may be NULL */
 } Seen;
 
 static void
@@ -26,7 +27,7 @@ free_snapshot (gpointer data)
 static Seen
 see_level (Snapshots *set, const Level *level) LOCK_REQUIRES (&set->lock)
 {
-  Seen seen = { .layers = g_new0 (Layer *, set->n_disks) };
+  Seen seen = { .number = level->number, .layers = g_new0 (Layer *, set->n_disks) };
 
   for (unsigned i = 0; i < set->n_disks; i++)
     if (level->layers[i] != NULL)
@@ -122,7 +123,10 @@ describe_removed (Snapshots *set, const Seen *seen, Survey *survey)
 static void
 describe_levels (Snapshots *set, Survey *survey)
 {
+  uint32_t lost;
   g_autofree Seen *seen = see_levels (set, survey);
+
+  survey->loss = snapshots_find_loss (set, &lost);
 
   for (unsigned i = 0; i < survey->n_levels; i++)
     {
@@ -132,7 +136,10 @@ describe_levels (Snapshots *set, Survey *survey)
         {
           SurveySnapshot *snapshot = describe (set, &seen[i], survey->n_levels - i);
 
+          if (snapshot->broken == NULL && seen[i].number <= lost)
+            snapshot->lost = survey->loss;
           survey->n_broken += snapshot->broken != NULL;
+          survey->n_lost += snapshot->lost != NULL;
           g_ptr_array_add (survey->snapshots, snapshot);
         }
       forget_level (set, &seen[i]);
@@ -191,5 +198,6 @@ survey_free (Survey *survey)
   g_ptr_array_unref (survey->snapshots);
   g_free (survey->disks);
   g_free (survey->merge_into);
+  g_free (survey->loss);
   g_free (survey);
 }

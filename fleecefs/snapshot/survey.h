@@ -33,9 +33,10 @@ typedef struct
   uint32_t id;
   char *name;
   struct timespec created;
-  unsigned n_levels;   /* that its reads may go through, its own included */
-  uint64_t kept;       /* bytes, of all disks */
-  char *broken;        /* which disks are and why, or NULL */
+  unsigned n_levels; /* that its reads may go through, its own included */
+  uint64_t kept;     /* bytes, of all disks */
+  char *broken;      /* which disks are and why, or NULL */
+  const char *lost;  /* the survey's loss, if that is this one's and it is not broken; else NULL */
   SurveyImage *images; /* one for each disk */
 } SurveySnapshot;
 
@@ -50,6 +51,8 @@ typedef struct
   SurveyDisk *disks;
   GPtrArray *snapshots; /* SurveySnapshot *, oldest first */
   unsigned n_broken;    /* snapshots, of these */
+  unsigned n_lost;      /* the same */
+  char *loss;           /* see snapshots_find_loss(), or NULL */
 
   unsigned n_levels;     /* all */
   unsigned n_removed;    /* of these, the ones whose snapshot has no name any more */

@@ -387,6 +387,35 @@ store_remove_record (Store *store, uint32_t layer, GError **error)
                      store->snapshots_path);
 }
 
+char *
+store_find_loss (const Store *store)
+{
+  struct stat ours, named;
+
+  if (fstat (store->fd, &ours) != 0)
+    return NULL;
+  if (ours.st_nlink == 0)
+    return g_strdup_printf ("the store '%s' was deleted", store->path);
+  if (stat (store->path, &named) != 0 ? errno == ENOENT || errno == ENOTDIR
+                                      : named.st_dev != ours.st_dev || named.st_ino != ours.st_ino)
+    return g_strdup_printf ("the store is not at '%s' any more", store->path);
+  if (faccessat (store->fd, MANIFEST_FILE, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+    return g_strdup_printf ("'%s/" MANIFEST_FILE "' was deleted", store->path);
+  return NULL;
+}
+
+char *
+store_find_lost_file (const Store *store, uint32_t layer, const char *disk)
+{
+  g_autofree char *directory = layers_name (layer);
+  g_autofree char *name = disk != NULL ? store_overlay_name (disk) : g_strdup (RECORD_FILE);
+  g_autofree char *path = g_build_filename (directory, name, NULL);
+
+  if (faccessat (store->snapshots_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+    return NULL;
+  return g_strdup_printf ("'%s/%s' was deleted", store->snapshots_path, path);
+}
+
 int
 store_statvfs (const Store *store, struct statvfs *out)
 {

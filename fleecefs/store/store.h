@@ -204,6 +204,13 @@ bool store_remove_superseded (Store *store, GError **error);
  * goes before the next change of the store, which fails if that cannot be. */
 bool store_remove_layer (Store *store, uint32_t layer, GError **error);
 
+/* Why no start will find the store where it was, as a new string, or NULL: while it is open
+ * somebody has deleted it, or its manifest, moved it, or put something else in its place. Of a
+ * layer: its record, or the overlay of the disk, is not there. What cannot be asked is not lost. A
+ * few system calls. */
+char *store_find_loss (const Store *store);
+char *store_find_lost_file (const Store *store, uint32_t layer, const char *disk);
+
 /* Free and total bytes and files of the store's file system. Returns 0 or -errno. */
 struct statvfs;
 int store_statvfs (const Store *store, struct statvfs *out);
