@@ -306,6 +306,32 @@ END_TEST
 
 static const struct
 {
+  int64_t ns;
+  time_t seconds;
+  long fraction;
+} moments[] = {
+  { 0, 0, 0 },
+  { 1, 0, 1 },
+  { NS_PER_S, 1, 0 },
+  { 5 * NS_PER_S / 2, 2, NS_PER_S / 2 },
+  { -1, -1, NS_PER_S - 1 },
+  { -NS_PER_S, -1, 0 },
+  { -5 * NS_PER_S / 2, -3, NS_PER_S / 2 },
+  { INT64_MAX, INT64_MAX / NS_PER_S, INT64_MAX % NS_PER_S },
+  { INT64_MIN, INT64_MIN / NS_PER_S - 1, INT64_MIN % NS_PER_S + NS_PER_S },
+};
+
+START_TEST (test_moment)
+{
+  struct timespec moment = units_timespec (moments[_i].ns);
+
+  ck_assert_int_eq (moment.tv_sec, moments[_i].seconds);
+  ck_assert_int_eq (moment.tv_nsec, moments[_i].fraction);
+}
+END_TEST
+
+static const struct
+{
   uint64_t n, unit, div_up, round_up;
 } divisions[] = {
   { 0, 512, 0, 0 },
@@ -825,6 +851,8 @@ base_suite (void)
   tcase_add_test (io, test_sync_range);
   tcase_add_loop_test (units, test_parse_size, 0, G_N_ELEMENTS (sizes));
   tcase_add_loop_test (units, test_divisions, 0, G_N_ELEMENTS (divisions));
+  tcase_add_loop_test (units, test_moment, 0, G_N_ELEMENTS (moments));
+  tcase_add_loop_test (names_case, test_known_name, 0, G_N_ELEMENTS (names));
   tcase_add_loop_test (names_case, test_name, 0, G_N_ELEMENTS (names));
   tcase_add_loop_test (names_case, test_name_length, NAME_MAX_BYTES - 1, NAME_MAX_BYTES + 2);
   tcase_add_test (memory, test_crc64);

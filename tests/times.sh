@@ -85,4 +85,17 @@ patch mnt/.live/a.img 0 1
 mkdir mnt/y || fail 'mkdir'
 [ mnt/y/a.img -nt mnt/259/a.img ] || fail "a write after the remount has $(times mnt/y/a.img)"
 unmount mnt
+
+# Before 1970 the fraction of a second counts forward, too.
+noise 50003 >old.img
+touch -d '1969-12-31 23:59:58.25 UTC' old.img
+mount_fleecefs old.img mnt
+mkdir mnt/x || fail 'mkdir'
+for file in old.img mnt/x/old.img mnt/.live/old.img; do
+	[ "$(stat -c %.9Y "$file")" = -1.750000000 ] || fail "$file is of $(stat -c %y "$file")"
+done
+unmount mnt
+mount_fleecefs old.img mnt
+[ "$(stat -c %.9Y mnt/x/old.img)" = -1.750000000 ] || fail "then of $(stat -c %y mnt/x/old.img)"
+unmount mnt
 echo 'equal size and time mean equal bytes'

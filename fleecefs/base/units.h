@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Arithmetic on offsets and granules, and sizes as people write them. */
+/* Arithmetic on offsets, granules and times, and sizes as people write them. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define KIB (UINT64_C (1) << 10)
 #define MIB (UINT64_C (1) << 20)
 #define GIB (UINT64_C (1) << 30)
 #define TIB (UINT64_C (1) << 40)
+
+#define NS_PER_S INT64_C (1000000000)
 
 /* The number of units of unit bytes that hold n bytes, the last one perhaps in part. */
 static inline uint64_t
@@ -34,6 +37,16 @@ static inline uint64_t
 units_max (uint64_t a, uint64_t b)
 {
   return a > b ? a : b;
+}
+
+/* Nanoseconds since the epoch as a moment, whose fraction counts forward also before 1970. */
+static inline struct timespec
+units_timespec (int64_t ns)
+{
+  int64_t seconds = ns / NS_PER_S, fraction = ns % NS_PER_S;
+
+  return fraction < 0 ? (struct timespec){ .tv_sec = seconds - 1, .tv_nsec = fraction + NS_PER_S }
+                      : (struct timespec){ .tv_sec = seconds, .tv_nsec = fraction };
 }
 
 /* Parses a size in bytes: digits and an optional suffix k, M, G or T (powers of

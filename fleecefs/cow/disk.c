@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/pause.h"
+#include "base/units.h"
 #include "cow/disk-private.h"
 
 #include <errno.h>
@@ -86,9 +87,7 @@ disk_n_read_waits (Disk *disk)
 struct timespec
 disk_write_time (Disk *disk)
 {
-  int64_t time = write_clock_last (&disk->clock);
-
-  return (struct timespec){ .tv_sec = time / 1000000000, .tv_nsec = time % 1000000000 };
+  return units_timespec (write_clock_last (&disk->clock));
 }
 
 void

@@ -27,9 +27,9 @@ add_label (GString *text, const char *label, const char *value)
   g_string_append_c (text, '"');
 }
 
-/* A sample with one label, or none. */
+/* The beginning of a sample with one label, or none. */
 static void
-add_sample (GString *text, const char *name, const char *label, const char *value, uint64_t sample)
+add_series (GString *text, const char *name, const char *label, const char *value)
 {
   g_string_append_printf (text, "fleecefs_%s", name);
   if (label != NULL)
@@ -38,7 +38,22 @@ add_sample (GString *text, const char *name, const char *label, const char *valu
       add_label (text, label, value);
       g_string_append_c (text, '}');
     }
+}
+
+static void
+add_sample (GString *text, const char *name, const char *label, const char *value, uint64_t sample)
+{
+  add_series (text, name, label, value);
   g_string_append_printf (text, " %" PRIu64 "\n", sample);
+}
+
+/* Before 1970 it is negative. */
+static void
+add_moment (GString *text, const char *name, const char *label, const char *value,
+            struct timespec when)
+{
+  add_series (text, name, label, value);
+  g_string_append_printf (text, " %" PRId64 "\n", (int64_t) when.tv_sec);
 }
 
 static void
@@ -65,8 +80,8 @@ add_process (GString *text, const Facts *facts)
   g_string_append_c (text, ',');
   add_label (text, "store", facts->survey->store);
   g_string_append (text, "} 1\n");
-  add_gauge (text, "mount_time_seconds", "When it was mounted, since the epoch.",
-             (uint64_t) facts->mounted.tv_sec);
+  begin (text, "mount_time_seconds", "gauge", "When it was mounted, since the epoch.");
+  add_moment (text, "mount_time_seconds", NULL, NULL, facts->mounted);
 }
 
 static void
@@ -115,8 +130,7 @@ add_snapshots (GString *text, const Survey *survey)
     {
       const SurveySnapshot *snapshot = snapshots->pdata[i];
 
-      add_sample (text, "snapshot_created_seconds", "snapshot", snapshot->name,
-                  (uint64_t) snapshot->created.tv_sec);
+      add_moment (text, "snapshot_created_seconds", "snapshot", snapshot->name, snapshot->created);
     }
   begin (text, "snapshot_kept_bytes", "gauge",
          "What its overlays take in the store, for it and older snapshots.");

@@ -2,6 +2,7 @@
 #include "fs/tree.h"
 
 #include "base/fail.h"
+#include "base/units.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -38,13 +39,7 @@ now_ns (void)
   struct timespec now;
 
   clock_gettime (CLOCK_REALTIME, &now);
-  return now.tv_sec * INT64_C (1000000000) + now.tv_nsec;
-}
-
-static struct timespec
-from_ns (int64_t ns)
-{
-  return (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+  return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 Tree *
@@ -92,7 +87,7 @@ tree_mounted (const Tree *tree)
 struct timespec
 tree_changed (const Tree *tree)
 {
-  return from_ns (atomic_load (&tree->changed));
+  return units_timespec (atomic_load (&tree->changed));
 }
 
 void

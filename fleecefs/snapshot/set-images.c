@@ -2,6 +2,7 @@
 /* The images of a set and the store: whether they still are what the store knows, which is what
  * snapshots of a time before this start rest on, and what the next start is to know of them. */
 #include "base/fail.h"
+#include "base/units.h"
 #include "snapshot/broken.h"
 #include "source/mark.h"
 
@@ -9,8 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-
-#define NS_PER_S INT64_C (1000000000)
 
 /* The latest time that the write clock starts with (the year 2230): files and manifests can
  * claim any, and it has to go on from there. */

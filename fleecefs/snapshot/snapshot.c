@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One snapshot: what it is, who refers to it, what it reads. */
+#include "base/units.h"
 #include "snapshot/set-private.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define NS_PER_S INT64_C (1000000000)
-
-static struct timespec
-to_timespec (int64_t ns)
-{
-  return (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
-}
 
 Snapshot *
 snapshot_new (Snapshots *set, Level *level, const StoreRecord *record, unsigned n_refs)
@@ -117,7 +110,7 @@ snapshot_dup_name (Snapshot *snapshot)
 struct timespec
 snapshot_created (const Snapshot *snapshot)
 {
-  return to_timespec (snapshot->created);
+  return units_timespec (snapshot->created);
 }
 
 bool
@@ -141,7 +134,7 @@ snapshot_allocated (const Snapshot *snapshot, unsigned disk)
 struct timespec
 snapshot_mtime (const Snapshot *snapshot, unsigned disk)
 {
-  return to_timespec (snapshot->images[disk].mtime);
+  return units_timespec (snapshot->images[disk].mtime);
 }
 
 static Layer *
