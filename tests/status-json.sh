@@ -60,10 +60,11 @@ check 's["format"] == 1' "s['pid'] == $pid" "s['version'] == '$("$FLEECEFS" --ve
 	's["store"]["reserve_bytes"] == 4096' \
 	'all(v == 0 for disk in d.values() for v in disk["counters"].values())'
 
-# The table for people beside it: of names the characters count, and a path takes one line.
+# The table for people beside it: of names the characters count, a path takes one line, and nothing
+# is taken for something else.
 [ "$(sed -n '/^DISK/,/^$/p' mnt/.fleecefs/status)" = "$(
 	printf '%-20s  %-20s  %s\n' DISK BYTES IMAGE
-	printf '%s%14s  %-20s  %s\n' "$name" '' 1048576 "$tmp/"$'d "\\?[31m???\xff/a'
+	printf '%s%13s  %-20s  %s\n' 'a "\\ é' '' 1048576 "$tmp/d \"\\\\\\x1b[31m\\n\\x1f\\x7f�/a"
 	printf '%-20s  %-20s  %s\n' b.img 2097152 "$tmp/b.img"
 )" ] || fail "status: $(cat -A mnt/.fleecefs/status)"
 

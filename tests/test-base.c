@@ -284,6 +284,14 @@ static const struct
   { "a\n", -EILSEQ, "has control characters" },
   { "\x7f", -EILSEQ, "has control characters" },
   { "\xc2\x85", -EILSEQ, "has control characters" },
+  /* Cf: to the left, no space, soft hyphen, a tag; Zl, Zp. */
+  { "a\xe2\x80\xaez", -EILSEQ, "has invisible characters" },
+  { "\xe2\x80\x8b", -EILSEQ, "has invisible characters" },
+  { "\xc2\xad", -EILSEQ, "has invisible characters" },
+  { "\xf3\xa0\x81\x81", -EILSEQ, "has invisible characters" },
+  { "\xe2\x80\xa8", -EILSEQ, "has invisible characters" },
+  { "\xe2\x80\xa9", -EILSEQ, "has invisible characters" },
+  { "\xe2\x80\xae\n", -EILSEQ, "has control characters" },
 };
 
 START_TEST (test_name)
@@ -293,6 +301,18 @@ START_TEST (test_name)
   ck_assert_int_eq (name_check (names[_i].name, &why), names[_i].result);
   ck_assert_pstr_eq (why, names[_i].why);
   ck_assert_int_eq (name_check (names[_i].name, NULL), names[_i].result);
+}
+END_TEST
+
+/* A store may have the last kind. */
+START_TEST (test_known_name)
+{
+  bool hidden = g_strcmp0 (names[_i].why, NAME_HIDDEN) == 0;
+  const char *why = "?";
+
+  ck_assert_int_eq (name_check_known (names[_i].name, &why), hidden ? 0 : names[_i].result);
+  ck_assert_pstr_eq (why, hidden ? NULL : names[_i].why);
+  ck_assert_int_eq (name_check_known (names[_i].name, NULL), hidden ? 0 : names[_i].result);
 }
 END_TEST
 

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/name.h"
 
+#include "base/printable.h"
+
 #include <errno.h>
 #include <glib.h>
-#include <stdbool.h>
 #include <string.h>
 
-static bool
-has_control_characters (const char *name)
+/* The errno value is the same for both kinds of characters; what is said of them is not. */
+static const char *
+find_characters (const char *name)
 {
+  const char *found = NULL;
+
   for (const char *p = name; *p != '\0'; p = g_utf8_next_char (p))
     if (g_unichar_iscntrl (g_utf8_get_char (p)))
-      return true;
-  return false;
+      return "has control characters";
+    else if (printable_is_hidden (g_utf8_get_char (p)))
+      found = NAME_HIDDEN;
+  return found;
 }
 
 int
@@ -31,8 +37,21 @@ name_check (const char *name, const char **out_why)
     why = "is longer than 200 bytes", r = -ENAMETOOLONG;
   else if (!g_utf8_validate (name, -1, NULL))
     why = "is not UTF-8", r = -EILSEQ;
-  else if (has_control_characters (name))
-    why = "has control characters", r = -EILSEQ;
+  else if ((why = find_characters (name)) != NULL)
+    r = -EILSEQ;
+  if (out_why != NULL)
+    *out_why = why;
+  return r;
+}
+
+int
+name_check_known (const char *name, const char **out_why)
+{
+  const char *why;
+  int r = name_check (name, &why);
+
+  if (why != NULL && strcmp (why, NAME_HIDDEN) == 0)
+    why = NULL, r = 0;
   if (out_why != NULL)
     *out_why = why;
   return r;

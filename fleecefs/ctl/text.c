@@ -1,41 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ctl/text.h"
 
-#include <string.h>
+#include "base/printable.h"
 
-static gboolean
-is_plain (gunichar c)
-{
-  if (c < 0x80)
-    return c >= ' ' && c < 0x7f && c != '\\';
-  /* Format characters, such as those that change the direction of writing, are not printable. */
-  return g_get_charset (NULL) && g_unichar_isprint (c) && !g_unichar_isspace (c);
-}
+#include <string.h>
 
 char *
 text_printable (const char *text)
 {
-  g_autofree char *valid = g_utf8_make_valid (text, -1);
-  GString *out = g_string_new (NULL);
-
-  for (const char *p = valid; *p != '\0'; p = g_utf8_next_char (p))
-    {
-      gunichar c = g_utf8_get_char (p);
-
-      if (is_plain (c))
-        g_string_append_unichar (out, c);
-      else if (c == '\\')
-        g_string_append (out, "\\\\");
-      else if (c == '\n')
-        g_string_append (out, "\\n");
-      else if (c < 0x100)
-        g_string_append_printf (out, "\\x%02x", c);
-      else if (c < 0x10000)
-        g_string_append_printf (out, "\\u%04x", c);
-      else
-        g_string_append_printf (out, "\\U%08x", c);
-    }
-  return g_string_free (out, FALSE);
+  return printable_text (text, !g_get_charset (NULL));
 }
 
 static unsigned

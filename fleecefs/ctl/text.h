@@ -6,8 +6,7 @@
 #include <glib.h>
 #include <stdint.h>
 
-/* The text with what is not printable, and the backslash, escaped: \\, \n, \x1b, \u202e. Beyond
- * ASCII that is all in a locale that is not UTF-8. A new string. */
+/* The text as printable_text(), in the characters of the locale. A new string. */
 char *text_printable (const char *text);
 
 /* The columns that a printable text takes. */

@@ -23,13 +23,14 @@ images_new (void)
   return g_ptr_array_new_with_free_func (image_free);
 }
 
-/* The rules of snapshots' names, so that every name in the tree obeys one set. */
+/* The rules of snapshots' names, so that every name in the tree obeys one set. A store may know the
+ * disk already, by a name that would no longer do. */
 static bool
 check_name (const Image *image, GError **error)
 {
   const char *why;
 
-  return name_check (image->name, &why) == 0
+  return name_check_known (image->name, &why) == 0
          || usage_fail (error, "the name of the disk '%s' %s; choose one by NAME=%s", image->name,
                         why, image->path);
 }

@@ -17,5 +17,5 @@ GPtrArray *images_new (void);
 
 /* Adds the image of a word. The text before the first '=' is the name if it has no '/';
  * without one the disk is called as the last part of the path. Usage errors: a
- * name against the rules of snapshots' names, or that another image has; no path. */
+ * name that no disk can have (name_check_known()), or that another image has; no path. */
 bool images_add (GPtrArray *images, const char *word, GError **error);

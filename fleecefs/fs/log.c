@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/log.h"
 
+#include "base/printable.h"
 #include "fs/fuse-compat.h"
 #include "fs/log-queue.h"
 
@@ -37,16 +38,27 @@ priority (GLogLevelFlags level)
   return level & G_LOG_LEVEL_INFO ? LOG_INFO : LOG_DEBUG;
 }
 
-/* What is one line and moves no cursor. A new string. */
+/* What is one line, moves no cursor and turns nothing around; bytes that are not UTF-8 stay. A new
+ * string. */
 static char *
 one_line (const char *text, gssize length)
 {
-  char *line = length < 0 ? g_strdup (text) : g_strndup (text, (gsize) length);
+  g_autofree char *whole = length < 0 ? g_strdup (text) : g_strndup (text, (gsize) length);
+  GString *line = g_string_new (NULL);
 
-  for (char *c = line; *c != '\0'; c++)
-    if (g_ascii_iscntrl (*c))
-      *c = '?';
-  return line;
+  for (const char *p = whole; *p != '\0';)
+    {
+      gunichar c = g_utf8_get_char_validated (p, -1);
+      bool is_char = c != (gunichar) -1 && c != (gunichar) -2;
+      gssize n = is_char ? g_utf8_next_char (p) - p : 1;
+
+      if (is_char && printable_is_hidden (c))
+        g_string_append_c (line, '?');
+      else
+        g_string_append_len (line, p, n);
+      p += n;
+    }
+  return g_string_free (line, FALSE);
 }
 
 /* By write(2): a thread that hangs here must hold no lock of stdio, for exit(3) takes them. */

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/status.h"
 
+#include "base/printable.h"
+
 #include <inttypes.h>
 
-/* A name, which has no control characters, and blanks up to the next column. */
+/* A name, and blanks up to the next column. */
 static void
 add_name (GString *text, const char *name)
 {
-  glong n = g_utf8_strlen (name, -1);
+  g_autofree char *shown = printable_text (name, false);
+  glong n = g_utf8_strlen (shown, -1);
 
-  g_string_append_printf (text, "%s%*s  ", name, n < 20 ? (int) (20 - n) : 0, "");
+  g_string_append_printf (text, "%s%*s  ", shown, n < 20 ? (int) (20 - n) : 0, "");
 }
 
 /* The last of a line, which stays one whatever is in a path. */
 static void
 add_rest (GString *text, const char *rest)
 {
-  for (; *rest != '\0'; rest++)
-    g_string_append_c (text, g_ascii_iscntrl (*rest) ? '?' : *rest);
-  g_string_append_c (text, '\n');
+  g_autofree char *shown = printable_text (rest, false);
+
+  g_string_append_printf (text, "%s\n", shown);
 }
 
 static void

@@ -2,6 +2,8 @@
 /* The images of a set and the store: whether they still are what the store knows, which is what
  * snapshots of a time before this start rest on, and what the next start is to know of them. */
 #include "base/fail.h"
+#include "base/name.h"
+#include "base/printable.h"
 #include "base/units.h"
 #include "snapshot/broken.h"
 #include "source/mark.h"
@@ -203,6 +205,18 @@ note_disk (Store *store, const char *name, const Source *source, const Look *loo
   store_set_disk_marks (store, name, source_identity (source), writes);
 }
 
+/* A disk that is new in the store needs a name that is right for one. */
+static bool
+check_new_name (const char *name, GError **error)
+{
+  g_autofree char *shown = printable_text (name, true);
+  const char *why;
+
+  return name_check (name, &why) == 0
+         || fail (error, EILSEQ, "the name of the disk '%s' %s; choose one by NAME=IMAGE", shown,
+                  why);
+}
+
 /* Makes a disk of the source, which is taken over then. *out_damage: why its snapshots cannot be
  * right, or NULL; *out_right: see find_damage(). */
 static bool
@@ -225,7 +239,9 @@ open_disk (Snapshots *set, const SnapshotsConfig *config, unsigned i, Source **s
   };
   Look look;
 
-  if ((known == NULL && !source_refuse_empty (*source, error)) || !look_at (*source, &look, error)
+  if ((known == NULL
+       && (!check_new_name (set->names[i], error) || !source_refuse_empty (*source, error)))
+      || !look_at (*source, &look, error)
       || !find_damage (set, known, *source, &look, out_damage, out_right, error))
     return false;
   disk_config.write_time = first_write_time (set->store, known, *source, &look);

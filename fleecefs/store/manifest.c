@@ -93,7 +93,7 @@ manifest_get_name (const Keyfile *file, const char *group, GError **error)
 {
   g_autofree char *name = keyfile_get_text (file, group, "name", error);
 
-  if (name != NULL && name_check (name, NULL) != 0)
+  if (name != NULL && name_check_known (name, NULL) != 0)
     {
       keyfile_fail_value (file, group, "name",
                           "a name (1 to 200 bytes of UTF-8, no '/', no control characters, no "

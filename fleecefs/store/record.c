@@ -103,7 +103,7 @@ record_check (const StoreRecord *record, const GPtrArray *disks, GError **error)
   if ((record->id == 0) != (record->name == NULL))
     return fail (error, EINVAL, "the record of layer %u has an id or a name, not both",
                  record->layer);
-  if (record->name != NULL && name_check (record->name, NULL) != 0)
+  if (record->name != NULL && name_check_known (record->name, NULL) != 0)
     return fail (error, EINVAL, "the name of snapshot %u is not valid", record->id);
   for (guint i = 0; i < record->images->len; i++)
     {
