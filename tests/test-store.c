@@ -1137,7 +1137,8 @@ static const struct
   { { EMPTY, MAKE ("fleecefs.ini.new") }, EINVAL, "is not a fleecefs store" },
   { { MOVE ("fleecefs.ini", "gone") }, EINVAL, "is not a fleecefs store" },
   { { MOVE (".", "gone"), WRITE (".", "a file") }, ENOTDIR, "cannot open the store" },
-  { { MOVE (".", "gone"), LINK (".", "nowhere") }, ENOENT, "cannot open the store" },
+  { { MOVE (".", "gone"), LINK (".", "nowhere") }, ENOTDIR, "cannot open the store" },
+  { { MOVE (".", "gone"), LINK (".", "gone") }, ENOTDIR, "cannot open the store" },
 
   /* The manifest as a whole. */
   { { REPLACE (INI, "format=1", "format=2") },

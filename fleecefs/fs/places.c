@@ -2,6 +2,7 @@
 #include "fs/places.h"
 
 #include "base/fail.h"
+#include "base/trust.h"
 #include "fs/mountpoint.h"
 
 #include <errno.h>
@@ -122,25 +123,37 @@ resolve_images (Places *places, const Options *options, GError **error)
   return true;
 }
 
+/* Of what the command line names; of the store beside an image see resolve_store(). */
+static bool
+check_links (const Options *options, GError **error)
+{
+  for (guint i = 0; i < options->images->len; i++)
+    if (!trust_links (((const Image *) options->images->pdata[i])->path, error))
+      return false;
+  return trust_links (options->mountpoint, error);
+}
+
 /* The store may not be there yet: then its parent is resolved. */
 static char *
-resolve_store (const Places *places, const Options *options)
+resolve_store (const Places *places, const Options *options, GError **error)
 {
+  g_autofree char *beside = g_strconcat (places->images[0].path, ".fleece", NULL);
+  const char *path = options->store != NULL ? options->store : beside;
   g_autofree char *parent = NULL;
   g_autofree char *base = NULL;
   char *resolved;
   char *store;
 
-  if (options->store == NULL)
-    return g_strconcat (places->images[0].path, ".fleece", NULL);
-  resolved = realpath (options->store, NULL);
+  if (!trust_links (path, error))
+    return NULL;
+  resolved = realpath (path, NULL);
   if (resolved == NULL)
     {
-      parent = g_path_get_dirname (options->store);
-      base = g_path_get_basename (options->store);
+      parent = g_path_get_dirname (path);
+      base = g_path_get_basename (path);
       resolved = realpath (parent, NULL);
       if (resolved == NULL) /* opening the store will say what is missing */
-        return g_canonicalize_filename (options->store, NULL);
+        return g_canonicalize_filename (path, NULL);
       store = g_canonicalize_filename (base, resolved);
     }
   else
@@ -254,11 +267,13 @@ places_resolve (const Options *options, GError **error)
 {
   g_autoptr (Places) places = g_new0 (Places, 1);
 
-  if (!prepare_overmount (options, error))
+  if (!check_links (options, error) || !prepare_overmount (options, error))
     return NULL;
   if (!resolve_images (places, options, error))
     return NULL;
-  places->store = resolve_store (places, options);
+  places->store = resolve_store (places, options, error);
+  if (places->store == NULL)
+    return NULL;
   places->mountpoint = mountpoint_resolve (options->mountpoint, error);
   if (places->mountpoint == NULL || !check_apart (places, error)
       || !mountpoint_check_free (places->mountpoint, &places->before_mount, error))

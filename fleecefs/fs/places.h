@@ -24,7 +24,8 @@ typedef struct
 /* Resolves the paths of the command line. Fails with one line that says what is wrong: an
  * image that is missing, no file or block device, named twice, in the store or under
  * the mountpoint; a store under the mountpoint or the other way round; a mountpoint
- * that mountpoint.h refuses; a block device without store=. */
+ * that mountpoint.h refuses; a block device without store=; a symbolic link of another user on
+ * the way to any of them (base/trust.h). */
 Places *places_resolve (const Options *options, GError **error);
 void places_free (Places *places);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Places, places_free)

@@ -64,7 +64,8 @@ fail_create (GError **error, int errnum, const char *path)
 static bool
 open_directory (Store *store, const char *path, GError **error)
 {
-  const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  /* The path is resolved: a link that is here now was not there when links were looked at. */
+  const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   struct stat st;
   char *absolute;
 

@@ -91,7 +91,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (StoreRecord, store_record_free)
  * does not exist (mode 0700; the parent must exist) or is an empty directory.
  * *granule is the wanted copy unit in bytes, 0 for the store's own or, in a new
  * one, 4096; on return it is the store's. Half-made layers and temporary files are removed.
- * Fails, with nothing changed, when the directory is not a store, is of a newer
+ * Fails, with nothing changed, when the directory is a symbolic link, is not a store, is of a newer
  * format, is damaged (which file, which key), has another granule while it has
  * layers, or is served by another fleecefs (EBUSY, and who). */
 Store *store_open (const char *path, uint64_t *granule, GError **error);
