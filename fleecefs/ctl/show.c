@@ -93,6 +93,18 @@ show_head (const State *state, unsigned width, GString *out)
   table_line (line, width, out);
 }
 
+static void
+show_warnings (const State *state, unsigned width, GString *out)
+{
+  for (unsigned i = 0; i < state_length (state->object, "warnings"); i++)
+    {
+      g_autofree char *warning = text_printable (state_element_text (state->object, "warnings", i));
+      g_autofree char *line = g_strdup_printf ("warning: %s", warning);
+
+      table_line (line, width, out);
+    }
+}
+
 /* The disk of that name in another state, or NULL. */
 static JsonObject *
 find_disk (const State *state, const char *name)
@@ -270,7 +282,8 @@ show_store (const State *state, unsigned width, GString *out)
   show_kept (store, width, out);
   if (limit > 0)
     show_bar ("max-overlay", kept, limit, limit_line, width, out);
-  show_bar ("file system", all > free ? all - free : 0, all, free_line, width, out);
+  show_bar ("file system", all > free ? all - free : 0, all > reserve ? all - reserve : 0,
+            free_line, width, out);
 }
 
 static void
@@ -293,6 +306,7 @@ show_status (const State *state, const State *before, unsigned width, unsigned m
              GString *out)
 {
   show_head (state, width, out);
+  show_warnings (state, width, out);
   g_string_append_c (out, '\n');
   show_disks (state, before, width, out);
   g_string_append_c (out, '\n');

@@ -106,14 +106,19 @@ find (JsonObject *object, const char *name, JsonNodeType type)
   return node != NULL && json_node_get_node_type (node) == type ? node : NULL;
 }
 
+static const char *
+text_of (JsonNode *node)
+{
+  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
+                 && json_node_get_value_type (node) == G_TYPE_STRING
+             ? json_node_get_string (node)
+             : "";
+}
+
 const char *
 state_text (JsonObject *object, const char *name)
 {
-  JsonNode *node = find (object, name, JSON_NODE_VALUE);
-
-  return node != NULL && json_node_get_value_type (node) == G_TYPE_STRING
-             ? json_node_get_string (node)
-             : "";
+  return text_of (find (object, name, JSON_NODE_VALUE));
 }
 
 uint64_t
@@ -156,4 +161,12 @@ state_element (JsonObject *object, const char *name, unsigned index)
   JsonNode *node = json_array_get_element (json_node_get_array (array), index);
 
   return JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+}
+
+const char *
+state_element_text (JsonObject *object, const char *name, unsigned index)
+{
+  JsonNode *array = find (object, name, JSON_NODE_ARRAY);
+
+  return text_of (json_array_get_element (json_node_get_array (array), index));
 }

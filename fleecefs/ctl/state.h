@@ -33,6 +33,8 @@ JsonObject *state_object (JsonObject *object, const char *name);
 /* Is there a field of that name? */
 bool state_has (JsonObject *object, const char *name);
 
-/* The number of objects in an array, and one of them; NULL when that is no object. */
+/* The number of elements of an array; one of them as an object, or NULL when it is none; and one as
+ * a text, as state_text(). */
 unsigned state_length (JsonObject *object, const char *name);
 JsonObject *state_element (JsonObject *object, const char *name, unsigned index);
+const char *state_element_text (JsonObject *object, const char *name, unsigned index);

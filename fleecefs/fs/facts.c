@@ -6,6 +6,22 @@
 #include <time.h>
 #include <unistd.h>
 
+static GPtrArray *
+find_warnings (const Survey *survey)
+{
+  GPtrArray *warnings = g_ptr_array_new_with_free_func (g_free);
+
+  for (unsigned i = 0; i < survey->n_disks; i++)
+    if (survey->disks[i].moved != NULL)
+      g_ptr_array_add (warnings, g_strdup (survey->disks[i].moved));
+  if (survey->has_space && space_alarm (0, survey->percent) > 0)
+    g_ptr_array_add (
+        warnings,
+        g_strdup_printf ("%u%% of %s is used", survey->percent,
+                         survey->percent_is_overlay ? "max-overlay" : "the store's file system"));
+  return warnings;
+}
+
 Facts *
 facts_new (const Tree *tree)
 {
@@ -15,6 +31,7 @@ facts_new (const Tree *tree)
   facts->pid = getpid ();
   facts->mounted = tree_mounted (tree);
   facts->survey = survey_new (tree_set (tree));
+  facts->warnings = find_warnings (facts->survey);
   clock_gettime (CLOCK_REALTIME, &facts->now);
   return facts;
 }
@@ -22,6 +39,7 @@ facts_new (const Tree *tree)
 void
 facts_free (Facts *facts)
 {
+  g_ptr_array_unref (facts->warnings);
   survey_free (facts->survey);
   g_free (facts);
 }

@@ -12,6 +12,7 @@ typedef struct
   struct timespec now;
   struct timespec mounted;
   Survey *survey;
+  GPtrArray *warnings; /* char *: what somebody should do something about, a sentence each */
 } Facts;
 
 /* Gathers; may block as survey_new() does. */

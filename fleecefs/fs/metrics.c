@@ -91,6 +91,10 @@ add_disks (GString *text, const Survey *survey)
   for (unsigned i = 0; i < survey->n_disks; i++)
     if (survey->disks[i].has_size)
       add_sample (text, "disk_size_bytes", "disk", survey->disks[i].name, survey->disks[i].size);
+  begin (text, "disk_in_place", "gauge", "0 when the path of the image leads to it no longer.");
+  for (unsigned i = 0; i < survey->n_disks; i++)
+    add_sample (text, "disk_in_place", "disk", survey->disks[i].name,
+                survey->disks[i].moved == NULL);
   for (unsigned c = 0; c < COUNTER_N; c++)
     {
       const FactsCounter *counter = facts_counter ((Counter) c);

@@ -20,20 +20,25 @@ add_boolean (JsonBuilder *json, const char *name, bool value)
   json_builder_add_boolean_value (json, value);
 }
 
+/* As JSON can have it. A new string. */
+static char *
+json_text (const char *value)
+{
+  /* The one control character that json-glib does not escape. */
+  return g_strdelimit (g_utf8_make_valid (value, -1), "\x1f", '?');
+}
+
 /* NULL is null. */
 static void
 add_text (JsonBuilder *json, const char *name, const char *value)
 {
-  g_autofree char *text = value != NULL ? g_utf8_make_valid (value, -1) : NULL;
+  g_autofree char *text = value != NULL ? json_text (value) : NULL;
 
   json_builder_set_member_name (json, name);
   if (text == NULL)
-    {
-      json_builder_add_null_value (json);
-      return;
-    }
-  g_strdelimit (text, "\x1f", '?'); /* the one control character that json-glib does not escape */
-  json_builder_add_string_value (json, text);
+    json_builder_add_null_value (json);
+  else
+    json_builder_add_string_value (json, text);
 }
 
 static void
@@ -74,6 +79,7 @@ add_disks (JsonBuilder *json, const Survey *survey)
         add_number (json, "size_bytes", disk->size);
       add_text (json, "source", disk->source);
       add_boolean (json, "block_device", disk->is_block);
+      add_boolean (json, "in_place", disk->moved == NULL);
       json_builder_set_member_name (json, "counters");
       json_builder_begin_object (json);
       for (unsigned c = 0; c < COUNTER_N; c++)
@@ -167,6 +173,19 @@ add_merges (JsonBuilder *json, const Survey *survey)
   json_builder_end_array (json);
 }
 
+static void
+add_warnings (JsonBuilder *json, const Facts *facts)
+{
+  begin_array (json, "warnings");
+  for (guint i = 0; i < facts->warnings->len; i++)
+    {
+      g_autofree char *text = json_text (facts->warnings->pdata[i]);
+
+      json_builder_add_string_value (json, text);
+    }
+  json_builder_end_array (json);
+}
+
 static GString *
 generate (JsonBuilder *json)
 {
@@ -196,6 +215,7 @@ status_json_text (const Facts *facts)
   add_text (json, "durability", survey->durable ? "power" : "process");
   add_number (json, "max_snapshots", survey->max_snapshots);
   add_number (json, "freeze_waits", survey->n_freeze_waits);
+  add_warnings (json, facts);
   add_disks (json, survey);
   add_snapshots (json, survey);
   add_store (json, survey);

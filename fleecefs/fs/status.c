@@ -72,7 +72,6 @@ static void
 add_space (GString *text, const Survey *survey)
 {
   const SpaceUsage *usage = &survey->space;
-  unsigned alarm = space_alarm (0, survey->percent);
 
   if (!survey->has_space)
     return;
@@ -83,9 +82,16 @@ add_space (GString *text, const Survey *survey)
   if (usage->reserve > 0)
     g_string_append_printf (text, ", reserve %" PRIu64, usage->reserve);
   g_string_append_c (text, '\n');
-  if (alarm > 0)
-    g_string_append_printf (text, "warning: %u%% of %s is used\n", survey->percent,
-                            survey->percent_is_overlay ? "max-overlay" : "the store's file system");
+}
+
+static void
+add_warnings (GString *text, const Facts *facts)
+{
+  for (guint i = 0; i < facts->warnings->len; i++)
+    {
+      g_string_append (text, "warning: ");
+      add_rest (text, facts->warnings->pdata[i]);
+    }
 }
 
 GString *
@@ -102,6 +108,7 @@ status_text (const Facts *facts)
       add_rest (text, survey->loss);
     }
   add_space (text, survey);
+  add_warnings (text, facts);
   g_string_append_c (text, '\n');
   add_disks (text, survey);
   g_string_append_c (text, '\n');

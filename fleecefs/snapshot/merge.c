@@ -14,7 +14,7 @@
 /* How long a mkdir waits for one to go. */
 #define ROOM_WAIT_MS 1000
 
-/* Between two looks at the space; and between two tries of a merge that failed. */
+/* Between two looks at the space and the images; and between two tries of a merge that failed. */
 #define TICK_MS 1000
 #define RETRY_TICKS 5
 
@@ -397,6 +397,20 @@ watch_space (Snapshots *set)
   set->alarm = alarm;
 }
 
+/* Says in the log, once, when an image is no longer where it was. */
+static void
+watch_images (Snapshots *set)
+{
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      g_autofree char *move = source_find_move (disk_source (set->disks[i]));
+
+      if (move != NULL && !set->moved[i])
+        g_warning ("%s", move);
+      set->moved[i] = move != NULL;
+    }
+}
+
 /* Drops, merges and notes what there is, until only merges are left that fail; returns how many
  * do. quiet: they did before, and the log says why. */
 static unsigned
@@ -435,6 +449,7 @@ work (void *data)
 
       watch_space (set);
       g_free (set_find_loss (set)); /* for the log */
+      watch_images (set);
       if (work || (n_failed > 0 && ++n_ticks >= RETRY_TICKS))
         {
           n_failed = do_all (set, n_failed > 0);

@@ -160,6 +160,7 @@ describe_disks (Snapshots *set, Survey *survey)
       disk->source = source_path (source);
       disk->has_size = source_size (source, &disk->size) == 0;
       disk->is_block = source_is_block (source);
+      disk->moved = source_find_move (source);
       for (unsigned c = 0; c < COUNTER_N; c++)
         disk->counts[c] = disk_count (set->disks[i], (Counter) c);
       disk->n_read_waits = disk_n_read_waits (set->disks[i]);
@@ -196,6 +197,8 @@ survey_free (Survey *survey)
         g_free (snapshot->images[d].broken);
     }
   g_ptr_array_unref (survey->snapshots);
+  for (unsigned i = 0; i < survey->n_disks; i++)
+    g_free (survey->disks[i].moved);
   g_free (survey->disks);
   g_free (survey->merge_into);
   g_free (survey->loss);

@@ -14,6 +14,7 @@ typedef struct
   bool has_size;      /* the image could be asked */
   uint64_t size;      /* bytes, then */
   bool is_block;
+  char *moved; /* source_find_move() */
   uint64_t counts[COUNTER_N];
   uint64_t n_read_waits; /* writes that waited for frozen reads */
   unsigned n_held;       /* writes, see disk_n_held() */

@@ -21,12 +21,14 @@
 
 #define NOTE "user.fleecefs.unsaved"
 #define PAGE 4096
+#define DELETED " (deleted)"
 
 struct _Source
 {
   /* constant after open */
   int fd;
   char *path;
+  char *name; /* what the kernel called it at the start, to tell a move by; or NULL */
   bool is_block;
   uint64_t block_size; /* bytes of a block device; 0 for a file, whose size is asked each time */
 };
@@ -88,6 +90,16 @@ measure_block_device (Source *source, const char *path, GError **error)
   return true;
 }
 
+/* Where the kernel knows the open file, " (deleted)" after the path that it had; NULL where it does
+ * not tell. It looks at no file system for that. A new string. */
+static char *
+name_of_open_file (int fd)
+{
+  g_autofree char *link = g_strdup_printf ("/proc/self/fd/%d", fd);
+
+  return g_file_read_link (link, NULL);
+}
+
 static bool
 set_up (Source *source, const char *path, const struct stat *st, GError **error)
 {
@@ -104,6 +116,7 @@ set_up (Source *source, const char *path, const struct stat *st, GError **error)
     return fail_errno (error, errno, "cannot find the absolute path of '%s'", path);
   source->path = g_strdup (absolute);
   free (absolute);
+  source->name = name_of_open_file (source->fd);
   return true;
 }
 
@@ -180,6 +193,7 @@ source_close (Source *source)
     return;
   close (source->fd);
   g_free (source->path);
+  g_free (source->name);
   g_free (source);
 }
 
@@ -193,6 +207,25 @@ bool
 source_is_block (const Source *source)
 {
   return source->is_block;
+}
+
+char *
+source_find_move (const Source *source)
+{
+  g_autofree char *now = NULL;
+
+  if (source->is_block || source->name == NULL)
+    return NULL;
+  now = name_of_open_file (source->fd);
+  if (now == NULL || strcmp (now, source->name) == 0)
+    return NULL;
+  if (g_str_has_suffix (now, DELETED))
+    return g_strdup_printf (
+        "image '%s' was removed, or another file put in its place: guests write "
+        "to a file without this name; copy the live disk before the unmount",
+        source->path);
+  return g_strdup_printf ("image '%s' was moved: guests write to '%s'; move it back", source->path,
+                          now);
 }
 
 int

@@ -38,6 +38,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Source, source_close)
 const char *source_path (const Source *source);
 /* True for a block device, whose size is fixed. */
 bool source_is_block (const Source *source);
+/* NULL, or a sentence that says that source_path() no longer leads to the file, which was moved,
+ * removed, or replaced by another, and what to do. Asks the kernel alone, so it does not block, and
+ * does not see what another host has done (NFS). NULL of a block device, and without /proc. A new
+ * string. */
+char *source_find_move (const Source *source);
 /* The descriptor, for copy_file_range(). */
 int source_fd (const Source *source);
 /* The size now, and the bytes that the file takes now in its file system, also beyond its end.
