@@ -111,3 +111,15 @@ mount_fleecefs -o max-snapshots=3,store=store img mnt
 frozen mnt/one/img first
 frozen mnt/two/img second
 unmount mnt
+
+# A disk that grew beyond what qcow2 can have.
+truncate -s 1M big.img
+mount_fleecefs big.img mnt
+if truncate -s 5P mnt/.live/big.img 2>errors; then
+	denied 'File too large' mkdir mnt/x
+	truncate -s 1M mnt/.live/big.img
+	mkdir mnt/x || fail 'mkdir of a disk that is small again'
+else
+	grep -q 'File too large' errors || fail "$(cat errors)"
+fi
+unmount mnt
