@@ -40,21 +40,21 @@ typedef enum
   LOCK_SET,     /* snapshots: names, references, levels; no I/O */
   LOCK_ENTRIES, /* tracker.h: the order of writes to one region's L2 entries; writes of entries */
   LOCK_STRIPE,  /* tracker.h: claims, frozen reads, published entries of one region; no I/O */
-  LOCK_NOTE,    /* disk-private.h: the note at a source; an extended attribute or a byte of the seal, a
-                   sync */
-  LOCK_HEADER,  /* overlay.c: the header of one overlay; writes it, begins its journal and log,
-                   syncs */
-  LOCK_TABLES,  /* qcow2-map.c: loading and making L2 tables, and room in the file; reads, writes,
-                   resizes, syncs */
-  LOCK_JOURNAL, /* qcow2-journal.c: which records are taken; a sync when they are used up */
+  LOCK_NOTE, /* disk-private.h: the note at a source; an extended attribute or a byte of the seal, a
+                sync */
+  LOCK_HEADER,   /* overlay.c: the header of one overlay; writes it, begins its journal and log,
+                    syncs */
+  LOCK_TABLES,   /* qcow2-map.c: loading and making L2 tables, and room in the file; reads, writes,
+                    resizes, syncs */
+  LOCK_JOURNAL,  /* qcow2-journal.c: which records are taken; a sync when they are used up */
   LOCK_DATA_LOG, /* qcow2-log.c: who waits for an overlay's log; dropped for writes and syncs */
-  LOCK_ERRORS,     /* overlay.c: the question whether a write failed; asks without waiting */
+  LOCK_ERRORS,   /* overlay.c: the question whether a write failed; asks without waiting */
   LOCK_GROUP,    /* group-sync.c: who syncs an overlay for whom; dropped for the sync */
   LOCK_SPACE,    /* space.c: counting what overlays take; fstat, statvfs */
   LOCK_JOBS,     /* deadline.c: the queue of jobs; no I/O */
   LOCK_JOB,      /* deadline.c: the end of one job; no I/O */
   LOCK_LANE,     /* fs/lane.c: a lane's queue; no I/O */
-  LOCK_PAGES,    /* fs/page-cache.c: how many threads drop pages; no I/O */
+  LOCK_PAGES,    /* fs/page-dropper.c: whose pages are to be dropped; no I/O */
   LOCK_MESSAGES, /* fs/log-queue.c: messages on their way to the log; no I/O: all others may be held
                   */
   LOCK_TEST,     /* of the tests */

@@ -1,39 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/page-cache.h"
 
-#include "base/lock.h"
+#include "fs/page-dropper.h"
 
-#include <glib.h>
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
-#define THREADS_MAX 4
+/* The process takes in what it is told whatever the kernel does, unless it is stopped. */
+#define PATIENCE_MSEC 10000
 
 struct _PageCache
 {
-  /* constant */
-  struct fuse_session *session;
-  const Tree *tree;
-
-  Lock lock; /* for all that follows */
-  pthread_cond_t changed;
-  unsigned n_threads;
-  unsigned n_begun; /* of them, ever */
+  const Tree *tree; /* constant */
+  int socket;       /* constant; -1: there is no process */
+  int ended;        /* atomic */
+  int lost;         /* atomic: the process is gone, or does not hear */
 };
 
-typedef struct
-{
-  PageCache *cache;
-  Snapshot *snapshot; /* a reference */
-} Job;
-
 PageCache *
-page_cache_new (struct fuse_session *session, const Tree *tree)
+page_cache_new (const Tree *tree, int device)
 {
   PageCache *cache = g_new0 (PageCache, 1);
 
-  cache->session = session;
   cache->tree = tree;
-  lock_init (&cache->lock, LOCK_PAGES);
-  pthread_cond_init (&cache->changed, NULL);
+  cache->socket = device < 0 ? -1 : page_dropper_start (device);
+  if (device >= 0 && cache->socket < 0)
+    g_info ("snapshots are read without the page cache, for nobody could drop it: %s",
+            g_strerror (errno));
   return cache;
 }
 
@@ -42,114 +37,75 @@ page_cache_free (PageCache *cache)
 {
   if (cache == NULL)
     return;
-  g_assert (cache->n_threads == 0);
-  pthread_cond_destroy (&cache->changed);
-  lock_clear (&cache->lock);
+  if (cache->socket >= 0)
+    close (cache->socket);
   g_free (cache);
+}
+
+void
+page_cache_end (PageCache *cache)
+{
+  if (cache == NULL || cache->socket < 0)
+    return;
+  g_atomic_int_set (&cache->ended, true);
+  shutdown (cache->socket, SHUT_RDWR);
+}
+
+bool
+page_cache_is_kept (PageCache *cache)
+{
+  return cache->socket >= 0 && !g_atomic_int_get (&cache->lost);
+}
+
+/* Sends it within so many milliseconds. Returns 0 or -errno. */
+static int
+send_number (const PageCache *cache, uint64_t number, int patience)
+{
+  struct pollfd polled = { .fd = cache->socket, .events = POLLOUT };
+
+  while (send (cache->socket, &number, sizeof number, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (errno != EINTR && (errno != EAGAIN || patience == 0 || poll (&polled, 1, patience) == 0))
+      return -errno;
+  return 0;
+}
+
+/* Returns 0 or -errno. */
+static int
+send_all (const PageCache *cache, Snapshot *snapshot, int patience)
+{
+  int result = 0;
+
+  for (unsigned i = 0; result == 0 && i < snapshots_n_disks (tree_set (cache->tree)); i++)
+    {
+      const TreeNode file = { .kind = TREE_SNAPSHOT_FILE, .disk = i, .snapshot = snapshot };
+      const TreeNode latest = { .kind = TREE_LATEST_FILE, .disk = i, .snapshot = snapshot };
+
+      result = send_number (cache, tree_number (cache->tree, &file), patience);
+      if (result == 0)
+        result = send_number (cache, tree_number (cache->tree, &latest), patience);
+    }
+  return result;
 }
 
 void
 page_cache_drop (PageCache *cache, Snapshot *snapshot)
 {
-  for (unsigned i = 0; i < snapshots_n_disks (tree_set (cache->tree)); i++)
-    {
-      TreeNode file = { .kind = TREE_SNAPSHOT_FILE, .disk = i, .snapshot = snapshot };
-      TreeNode latest = { .kind = TREE_LATEST_FILE, .disk = i, .snapshot = snapshot };
+  int result;
 
-      /* ENOENT: the kernel does not know the node, so it has no pages. */
-      fuse_lowlevel_notify_inval_inode (cache->session, tree_number (cache->tree, &file), 0, 0);
-      fuse_lowlevel_notify_inval_inode (cache->session, tree_number (cache->tree, &latest), 0, 0);
-    }
-}
-
-/* Counts a thread more, unless there are enough. */
-static bool
-count_in (PageCache *cache, unsigned *out_n_begun)
-{
-  bool in;
-
-  lock_acquire (&cache->lock);
-  in = cache->n_threads < THREADS_MAX;
-  cache->n_threads += in;
-  *out_n_begun = cache->n_begun;
-  lock_release (&cache->lock);
-  return in;
-}
-
-static void
-count_out (PageCache *cache)
-{
-  lock_acquire (&cache->lock);
-  cache->n_threads--;
-  pthread_cond_broadcast (&cache->changed);
-  lock_release (&cache->lock);
-}
-
-static void
-tell_begun (PageCache *cache)
-{
-  lock_acquire (&cache->lock);
-  cache->n_begun++;
-  pthread_cond_broadcast (&cache->changed);
-  lock_release (&cache->lock);
-}
-
-static void
-await_begun (PageCache *cache, unsigned n_before)
-{
-  lock_acquire (&cache->lock);
-  while (cache->n_begun == n_before)
-    lock_wait (&cache->lock, &cache->changed);
-  lock_release (&cache->lock);
-}
-
-static void
-end_job (Job *job)
-{
-  PageCache *cache = job->cache;
-
-  snapshot_unref (job->snapshot);
-  g_free (job);
-  count_out (cache);
-}
-
-static void *
-run (void *data)
-{
-  Job *job = data;
-
-  tell_begun (job->cache);
-  page_cache_drop (job->cache, job->snapshot);
-  end_job (job);
-  return NULL;
-}
-
-void
-page_cache_drop_aside (PageCache *cache, Snapshot *snapshot)
-{
-  unsigned n_begun;
-  GThread *thread;
-  Job *job;
-
-  if (!count_in (cache, &n_begun))
+  if (!page_cache_is_kept (cache))
     return;
-  job = g_new (Job, 1);
-  *job = (Job){ cache, snapshot_ref (snapshot) };
-  thread = g_thread_try_new ("page-cache", run, job, NULL);
-  if (thread == NULL)
-    {
-      end_job (job);
-      return;
-    }
-  g_thread_unref (thread);
-  await_begun (cache, n_begun);
+  result = send_all (cache, snapshot, PATIENCE_MSEC);
+  if (result == 0 || g_atomic_int_get (&cache->ended)
+      || !g_atomic_int_compare_and_exchange (&cache->lost, false, true))
+    return;
+  g_warning ("the process that drops cached pages is %s: what programs have read of broken "
+             "snapshots may stay in memory, and snapshots are cached no more",
+             result == -EAGAIN ? "stopped" : "gone");
 }
 
 void
-page_cache_settle (PageCache *cache)
+page_cache_drop_if_idle (PageCache *cache, Snapshot *snapshot)
 {
-  lock_acquire (&cache->lock);
-  while (cache->n_threads > 0)
-    lock_wait (&cache->lock, &cache->changed);
-  lock_release (&cache->lock);
+  if (page_cache_is_kept (cache))
+    send_all (cache, snapshot, 0);
 }

@@ -1,30 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the kernel has cached of snapshots' files, and who drops it.
+/* What the kernel has cached of snapshots' files, and who has it dropped.
  *
  * A file that nothing refers to any more loses its pages in the call that took the last
  * reference: rmdir(2), and that takes 0.1 s for each GiB. But a file system can ask the kernel to
- * drop them (fuse_lowlevel_notify_inval_inode), and while the kernel does so it holds a reference.
- * So a thread of ours asks, beginning before the answer to rmdir, which then need not wait.
+ * drop them, and while the kernel does so it holds a reference. So that is asked for before the
+ * answer to rmdir, which then need not wait. A snapshot that breaks loses its pages in the same
+ * way.
+ *
+ * Another process asks (page-dropper.h); here it is only told. Without it nothing of a snapshot may
+ * be cached, for nobody could drop it: page_cache_is_kept().
  */
 #pragma once
 
-#include "fs/fuse-compat.h"
 #include "fs/tree.h"
+
+#include <stdbool.h>
 
 typedef struct _PageCache PageCache;
 
-/* The tree and the session must outlive it. */
-PageCache *page_cache_new (struct fuse_session *session, const Tree *tree);
-/* Frees it; no thread of its is left. NULL is allowed. */
+/* The tree must outlive it. With a device of the connection it starts the process, and no thread
+ * may exist; with -1, or when the process cannot be had, nothing is cached. */
+PageCache *page_cache_new (const Tree *tree, int device);
+/* NULL is allowed, here and in page_cache_end(). */
 void page_cache_free (PageCache *cache);
 
-/* Has the kernel drop the pages of the snapshot's files. Blocks for that, and for reads of them
- * that are under way: not for the thread of a request. */
+/* Has the process end, and with it its hold on the connection. Does not block. From here on the
+ * other functions do nothing. */
+void page_cache_end (PageCache *cache);
+
+/* May the kernel cache files of snapshots that are opened now? */
+bool page_cache_is_kept (PageCache *cache);
+
+/* Has the pages of the snapshot's files dropped, soon. Waits for the process to take that in, for
+ * some seconds at most, but not for the kernel. */
 void page_cache_drop (PageCache *cache, Snapshot *snapshot);
 
-/* The same by a thread of its own, which has begun on return. There are a few at most; if none can
- * be had nothing is done. Not to be called while a read of the files may hang: that would keep
- * umount(2) waiting for the thread. */
-void page_cache_drop_aside (PageCache *cache, Snapshot *snapshot);
-/* Waits for these threads. There is no request any more, nor the connection. */
-void page_cache_settle (PageCache *cache);
+/* The same, unless the process is behind; does not block. */
+void page_cache_drop_if_idle (PageCache *cache, Snapshot *snapshot);

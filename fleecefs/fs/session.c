@@ -186,10 +186,13 @@ owns_images (const Session *session)
 bool
 session_confine (Session *session, const Overmount *overmount, GError **error)
 {
+  /* A ring's requests are not ended with what reads them, but with the connection only, so nobody
+   * may keep that. */
+  session->verbs.page_cache = page_cache_new (
+      session->verbs.tree, session->verbs.expects_ring ? -1 : fuse_session_fd (session->fuse));
   if (!unmounter_start (&session->unmounter, overmount, unmount_by_libfuse, session, error))
     return false;
   session->overmounts = overmount != NULL;
-  session->verbs.page_cache = page_cache_new (session->fuse, session->verbs.tree);
   privilege_drop (owns_images (session) ? 0 : PRIVILEGE (CAP_DAC_OVERRIDE));
   return true;
 }
@@ -279,11 +282,11 @@ session_unmount (Session *session)
       /* Disconnected first, as libfuse does: the unmount must not wait for our answers. */
       connected = is_connected (session);
       disconnect (session);
+      page_cache_end (session->verbs.page_cache);
       unmounter_end (&session->unmounter, connected);
     }
   session->mounted = false;
-  if (session->verbs.page_cache != NULL)
-    page_cache_settle (session->verbs.page_cache);
+  page_cache_end (session->verbs.page_cache);
 }
 
 static void

@@ -3,6 +3,7 @@
 
 #include "base/scratch.h"
 #include "fs/reply.h"
+#include "fs/verbs.h"
 
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ is_broken (const TreeNode *node)
 void
 snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info *fi)
 {
+  const Verbs *verbs = fuse_req_userdata (req);
   Handle *handle;
 
   if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0)
@@ -56,9 +58,10 @@ snapshot_file_open (fuse_req_t req, const TreeNode *node, struct fuse_file_info 
     }
   *handle = (Handle){ .snapshot = snapshot_ref (node->snapshot), .disk = node->disk };
   fi->fh = (uintptr_t) handle;
-  fi->direct_io = (fi->flags & O_DIRECT) != 0; /* the kernel's shorter way to the same */
-  fi->keep_cache = 1;                          /* when it breaks, session_drop_pages() */
-  if (fuse_reply_open (req, fi) < 0)           /* then no release will come */
+  /* With O_DIRECT it is the kernel's shorter way to the same. */
+  fi->direct_io = (fi->flags & O_DIRECT) != 0 || !page_cache_is_kept (verbs->page_cache);
+  fi->keep_cache = 1;                /* when it breaks, session_drop_pages() */
+  if (fuse_reply_open (req, fi) < 0) /* then no release will come */
     handle_free (handle);
 }
 

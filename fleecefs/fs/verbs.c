@@ -151,7 +151,7 @@ drop_pages (fuse_req_t req, fuse_ino_t parent, const char *name)
 
   if (directory_lookup (verbs->tree, parent, name, &node) == 0 && node.kind == TREE_SNAPSHOT_DIR
       && (!snapshot_is_in_use (node.snapshot) || lane_is_idle (verbs->frozen)))
-    page_cache_drop_aside (verbs->page_cache, node.snapshot);
+    page_cache_drop_if_idle (verbs->page_cache, node.snapshot);
 }
 
 static void
