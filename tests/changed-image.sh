@@ -193,7 +193,7 @@ if setfattr -n user.probe -v 1 probe 2>/dev/null; then
 		new_store
 		mkdir mnt/x
 		kill_daemon
-		mount_fleecefs -o store=other img mnt
+		mount_fleecefs -o store=other,new-store img mnt
 		patch mnt/.live/img 0 1000003
 		$end
 		mount_fleecefs img mnt

@@ -30,6 +30,7 @@ lose () {
 	mkfs.ext4 -q -F -m 0 -O ^has_journal -E lazy_itable_init=0,nodiscard disk/image || fail 'no ext4'
 	loop_device disk/image
 	mount "$loop" small || fail 'no ext4'
+	rm -f img
 	cp first img
 	start "$1"
 	mkdir mnt/a

@@ -23,8 +23,8 @@ mkdir mnt
 # run [OPTION...]: a snapshot is made, and broken, and the daemon cannot close its store. Sets $pid.
 run () {
 	: >syslog
+	rm -rf img img.fleece
 	noise 1048576 >img
-	rm -rf img.fleece
 	mount_fleecefs "$@" img mnt
 	pid=$(daemon_pid mnt)
 	mkdir mnt/one
@@ -32,6 +32,7 @@ run () {
 	patch mnt/.live/img 524288 4096 direct
 	await grep -q '^broken=' img.fleece/snapshots/*/snapshot.ini || fail 'nothing broke'
 	rm -r img.fleece
+	grep -q '^warning: the store .* was deleted' mnt/.fleecefs/status || fail 'the loss is not noticed'
 	unmount mnt
 }
 
@@ -58,10 +59,11 @@ has_messages () {
 
 error="3:cannot .*'.*': No such file or directory"
 warning="4:snapshot 'one' is broken: disk 'img': the image became shorter behind our back"
+lost="4:the store '.*' was deleted; copy what can still be read of its snapshots before fleecefs ends"
 info="6:snapshot 'one' is made"
 run -o log-level=error
 logs "$error"
 run
-logs "$warning" "$error"
+logs "$warning" "$lost" "$error"
 run -o log-level=info
-logs "$info" "$warning" "$error"
+logs "$info" "$warning" "$lost" "$error"

@@ -397,7 +397,7 @@ watch_space (Snapshots *set)
   set->alarm = alarm;
 }
 
-/* Says in the log, once, when an image is no longer where it was. */
+/* Says in the log, once, when an image is no longer where it was, or is in yet another place. */
 static void
 watch_images (Snapshots *set)
 {
@@ -405,9 +405,10 @@ watch_images (Snapshots *set)
     {
       g_autofree char *move = source_find_move (disk_source (set->disks[i]));
 
-      if (move != NULL && !set->moved[i])
+      if (move != NULL && g_strcmp0 (move, set->moves[i]) != 0)
         g_warning ("%s", move);
-      set->moved[i] = move != NULL;
+      g_free (set->moves[i]);
+      set->moves[i] = g_steal_pointer (&move);
     }
 }
 

@@ -21,7 +21,7 @@ set_new (const SnapshotsConfig *config, const SnapshotsImage *images, unsigned n
   set->disks = g_new0 (Disk *, n_images);
   set->names = g_new0 (char *, n_images + 1);
   set->numbers = g_new0 (uint32_t, n_images);
-  set->moved = g_new0 (bool, n_images);
+  set->moves = g_new0 (char *, n_images);
   for (unsigned i = 0; i < n_images; i++)
     set->names[i] = g_strdup (images[i].name);
   set->barrier = barrier_new ();
@@ -61,7 +61,9 @@ set_free (Snapshots *set)
   g_free (set->state_dir);
   g_strfreev (set->names);
   g_free (set->numbers);
-  g_free (set->moved);
+  for (unsigned i = 0; i < set->n_disks; i++)
+    g_free (set->moves[i]);
+  g_free (set->moves);
   g_free (set->disks);
   g_free (set);
 }

@@ -76,7 +76,7 @@ struct _Snapshots
   atomic_bool stop;
   unsigned alarm;           /* of the space; the thread's own */
   atomic_bool loss_is_told; /* in the log */
-  bool *moved;              /* of each image: it is said in the log; the thread's own */
+  char **moves;             /* of each image: the move that the log was told of; the thread's own */
 };
 
 /* A snapshot of the level with n_refs references, entered in the set's tables. */
