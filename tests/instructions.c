@@ -48,7 +48,7 @@ static void
 writes (const char *name)
 {
   for (unsigned i = 0; i < OPERATIONS; i++)
-    need (disk_write (disk, buffer, BLOCK, place (i)) == BLOCK, name);
+    need (disk_write (disk, buffer, BLOCK, place (i), IO_SYNC_NONE) == BLOCK, name);
 }
 
 static void
@@ -85,7 +85,8 @@ WORK
 work_saved_write (void)
 {
   for (unsigned i = 0; i < OPERATIONS; i++)
-    need (disk_write_saved (disk, buffer, BLOCK, place (i)) == BLOCK, "a saved write");
+    need (disk_write_saved (disk, buffer, BLOCK, place (i), IO_SYNC_NONE) == BLOCK,
+          "a saved write");
 }
 
 WORK

@@ -235,8 +235,9 @@ end_op (Bed *bed, unsigned disk, BedOp *op)
 static void
 write_op (Bed *bed, unsigned disk, BedOp *op)
 {
-  ck_assert_int_eq (disk_write (snapshots_disk (bed->set, disk), op->bytes, op->length, op->offset),
-                    op->length);
+  ck_assert_int_eq (
+      disk_write (snapshots_disk (bed->set, disk), op->bytes, op->length, op->offset, IO_SYNC_NONE),
+      op->length);
   end_op (bed, disk, op);
 }
 
@@ -252,7 +253,8 @@ bed_write_refused (Bed *bed, unsigned disk, uint64_t offset, uint64_t length)
   g_autofree uint8_t *bytes = g_malloc (length);
 
   fill (bed, bytes, length, offset);
-  ck_assert_int_lt (disk_write (snapshots_disk (bed->set, disk), bytes, length, offset), 0);
+  ck_assert_int_lt (
+      disk_write (snapshots_disk (bed->set, disk), bytes, length, offset, IO_SYNC_NONE), 0);
 }
 
 void

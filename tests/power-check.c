@@ -315,7 +315,7 @@ write_on (const Bed *bed, Snapshots *set)
   memset (bytes, 0xee, sizeof bytes);
   for (unsigned i = 0; i < bed->config.n_disks; i++)
     for (uint64_t at = 0; at + sizeof bytes < bed->config.size; at += 64 * KIB)
-      ck_assert_int_eq (disk_write (snapshots_disk (set, i), bytes, sizeof bytes, at),
+      ck_assert_int_eq (disk_write (snapshots_disk (set, i), bytes, sizeof bytes, at, IO_SYNC_NONE),
                         sizeof bytes);
 }
 

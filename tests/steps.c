@@ -273,7 +273,7 @@ write_bytes (Bench *bench, unsigned index)
 
   if (step->kind == STEP_WRITE)
     fill (bytes, offset, length, index);
-  return disk_write (snapshots_disk (bench->set, step->disk), bytes, length, offset);
+  return disk_write (snapshots_disk (bench->set, step->disk), bytes, length, offset, IO_SYNC_NONE);
 }
 
 static int64_t

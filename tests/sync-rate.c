@@ -45,7 +45,7 @@ write_first (void *data)
   memset (bytes, 0x55, sizeof bytes);
   while ((i = rate->next++) < WRITES)
     if (disk_write (snapshots_disk (rate->set, 0), bytes, GRANULE,
-                    (uint64_t) (i * 1237 % WRITES) * GRANULE)
+                    (uint64_t) (i * 1237 % WRITES) * GRANULE, IO_SYNC_NONE)
         != GRANULE)
       abort ();
   return NULL;

@@ -163,7 +163,7 @@ make (const char *name, uint64_t n_granules)
 
   ck_assert_int_eq (snapshots_create (set, name, NULL), 0);
   test_fill (bytes, n_granules * 4096, n_granules, 0);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, n_granules * 4096, 0),
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, n_granules * 4096, 0, IO_SYNC_NONE),
                     n_granules * 4096);
 }
 

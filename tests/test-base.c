@@ -6,6 +6,7 @@
  * by waiting for a while. QEMU is qemu-io: it has an image open as long as its
  * standard input is, and its prompt says when. */
 #include "base/crc64.h"
+#include "base/errno-map.h"
 #include "base/fail.h"
 #include "base/image-lock.h"
 #include "base/io.h"
@@ -538,6 +539,59 @@ START_TEST (test_fail_foreign)
 }
 END_TEST
 
+/* Every errno, and what is beyond: for whom it passes. */
+START_TEST (test_errno_map)
+{
+  enum
+  {
+    VERB = 1 << ERRNO_OF_VERB,
+    LIVE = 1 << ERRNO_OF_LIVE,
+    SNAPSHOT = 1 << ERRNO_OF_SNAPSHOT,
+  };
+  static const struct
+  {
+    int errnum;
+    unsigned pass;
+  } table[] = {
+    { EDQUOT, VERB | LIVE },
+    { EFBIG, VERB | LIVE },
+    { EINVAL, LIVE | SNAPSHOT },
+    { EMFILE, VERB },
+    { ENFILE, VERB },
+    { ENOMEM, VERB | LIVE | SNAPSHOT },
+    { ENOSPC, VERB | LIVE },
+    { ENXIO, LIVE | SNAPSHOT },
+    { EOPNOTSUPP, LIVE },
+    { EPERM, LIVE },
+    { EROFS, VERB | LIVE },
+    { ETIMEDOUT, LIVE },
+    { EIO, VERB | LIVE | SNAPSHOT },
+  };
+
+  for (int errnum = 1; errnum < 5000; errnum++)
+    {
+      unsigned pass = 0;
+      int replied = errnum == ENOSYS                                       ? EOPNOTSUPP
+                    : errnum == EAGAIN || errnum == EINTR || errnum >= 512 ? EIO
+                                                                           : errnum;
+
+      for (unsigned i = 0; i < G_N_ELEMENTS (table); i++)
+        if (table[i].errnum == errnum)
+          pass = table[i].pass;
+      for (unsigned of = 0; of < ERRNO_OF_REPLY; of++)
+        ck_assert_int_eq (errno_map ((ErrnoOf) of, -errnum),
+                          (pass >> of & 1) != 0 ? -errnum : -EIO);
+      ck_assert_int_eq (errno_map (ERRNO_OF_REPLY, -errnum), -replied);
+    }
+  for (unsigned of = 0; of <= ERRNO_OF_REPLY; of++)
+    {
+      ck_assert_int_eq (errno_map ((ErrnoOf) of, 0), 0);
+      ck_assert_int_eq (errno_map ((ErrnoOf) of, INT64_MAX), INT64_MAX);
+      ck_assert_int_eq (errno_map ((ErrnoOf) of, INT64_MIN), -EIO);
+    }
+}
+END_TEST
+
 /* --- pause points --- */
 
 static atomic_uint n_past;
@@ -881,6 +935,7 @@ base_suite (void)
   tcase_add_test (memory, test_scratch);
   tcase_add_loop_test (errors, test_fail, 0, 4);
   tcase_add_test (errors, test_fail_foreign);
+  tcase_add_test (errors, test_errno_map);
   tcase_add_test (pauses, test_pause_not_armed);
   tcase_add_test (pauses, test_pause_disarmed);
   tcase_add_test (pauses, test_pause_holds);

@@ -98,7 +98,7 @@ write_granules (unsigned disk, unsigned first, unsigned n, unsigned seed)
   uint8_t bytes[SIZE];
 
   test_fill (bytes, n * GRANULE, seed, first * GRANULE);
-  return disk_write (snapshots_disk (set, disk), bytes, n * GRANULE, first * GRANULE);
+  return disk_write (snapshots_disk (set, disk), bytes, n * GRANULE, first * GRANULE, IO_SYNC_NONE);
 }
 
 static void
@@ -448,7 +448,7 @@ START_TEST (test_survey)
   pthread_create (&looker, NULL, look, NULL);
   pause_wait_reached ("survey:disk-seen");
   ck_assert_int_eq (truncate (images[1].path, PLACE * GRANULE), 0);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 1), "x", 1, SIZE - 1), 1);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 1), "x", 1, SIZE - 1, IO_SYNC_NONE), 1);
   pause_release ("survey:disk-seen");
   pthread_join (looker, &out);
   survey = out;

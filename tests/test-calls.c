@@ -139,7 +139,7 @@ START_TEST (test_sees_the_source)
   ck_assert_uint_eq (plan.last.offset, 7);
   ck_assert_uint_eq (plan.last.length, sizeof bytes);
   ck_assert_str_eq (plan.last_path, test_path ("disk"));
-  ck_assert_int_eq (source_write (source, bytes, sizeof bytes, 8), sizeof bytes);
+  ck_assert_int_eq (source_write (source, bytes, sizeof bytes, 8, IO_SYNC_NONE), sizeof bytes);
   ck_assert_int_eq (plan.last.kind, CALL_WRITE);
   ck_assert_ptr_eq (plan.last.bytes, bytes);
   ck_assert_int_eq (plan.result, sizeof bytes);

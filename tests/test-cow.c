@@ -130,7 +130,7 @@ play (Kind kind, uint64_t from, uint64_t to, unsigned seed)
 
   test_fill (bytes, to - from, seed, from);
   if (kind == WRITE)
-    ck_assert_int_eq (disk_write (disk, bytes, to - from, from), to - from);
+    ck_assert_int_eq (disk_write (disk, bytes, to - from, from, IO_SYNC_NONE), to - from);
   else
     ck_assert_int_eq (
         disk_allocate (disk,

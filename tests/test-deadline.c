@@ -86,7 +86,7 @@ write_granule (unsigned granule, unsigned seed)
   uint8_t bytes[GRANULE];
 
   test_fill (bytes, GRANULE, seed, granule * GRANULE);
-  return disk_write (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE);
+  return disk_write (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE, IO_SYNC_NONE);
 }
 
 static void
@@ -334,10 +334,11 @@ START_TEST (test_late_copy_and_mkdir)
   disk = snapshots_disk (set, 0);
   ck_assert_int_eq (snapshots_create (set, "a", &a), 0);
   pause_arm ("writer:claimed");
-  ck_assert_int_eq (disk_write (disk, bytes, 2 * GRANULE, border - GRANULE), -ETIMEDOUT);
+  ck_assert_int_eq (disk_write (disk, bytes, 2 * GRANULE, border - GRANULE, IO_SYNC_NONE),
+                    -ETIMEDOUT);
   pause_wait_reached ("writer:claimed");
   ck_assert_int_eq (snapshots_create (set, "b", NULL), 0);
-  ck_assert_int_eq (disk_write (disk, bytes, GRANULE, border), GRANULE);
+  ck_assert_int_eq (disk_write (disk, bytes, GRANULE, border, IO_SYNC_NONE), GRANULE);
   pause_release ("writer:claimed");
   disk_settle (disk);
   ck_assert_int_eq (snapshot_read (a, 0, bytes, sizeof bytes, 0), sizeof bytes);

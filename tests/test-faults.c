@@ -541,7 +541,8 @@ overwrite (Snapshots *set, unsigned first, unsigned n, unsigned seed)
   uint8_t bytes[DISK_SIZE];
 
   test_fill (bytes, n * 4096, seed, first * 4096);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, n * 4096, first * 4096), n * 4096);
+  ck_assert_int_eq (
+      disk_write (snapshots_disk (set, 0), bytes, n * 4096, first * 4096, IO_SYNC_NONE), n * 4096);
 }
 
 /* In a child process: mkdir fails, the background thread does what is to be done with its level,

@@ -126,7 +126,7 @@ write_granule (unsigned granule, unsigned seed)
   uint8_t bytes[GRANULE];
 
   test_fill (bytes, GRANULE, seed, granule * GRANULE);
-  return disk_write (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE);
+  return disk_write (snapshots_disk (set, 0), bytes, GRANULE, granule * GRANULE, IO_SYNC_NONE);
 }
 
 static void

@@ -72,9 +72,9 @@ write_disk (unsigned disk, unsigned granule, unsigned seed)
   uint8_t bytes[GRANULE];
 
   test_fill (bytes, GRANULE, seed, granule * GRANULE);
-  ck_assert_int_eq (
-      disk_write (snapshots_disk (set, disk), bytes, GRANULE, (uint64_t) granule * GRANULE),
-      GRANULE);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, disk), bytes, GRANULE,
+                                (uint64_t) granule * GRANULE, IO_SYNC_NONE),
+                    GRANULE);
 }
 
 /* A snapshot, of which the first granule of each disk is saved. */

@@ -104,7 +104,7 @@ change (void *data)
     {
     case WRITE_DATA:
       memset (bytes, NEW, sizeof bytes);
-      ck_assert_int_eq (disk_write (disk, bytes, sizeof bytes, PLACE), sizeof bytes);
+      ck_assert_int_eq (disk_write (disk, bytes, sizeof bytes, PLACE, IO_SYNC_NONE), sizeof bytes);
       break;
     case WRITE_ZERO:
       ck_assert_int_eq (disk_allocate (disk, FALLOC_FL_ZERO_RANGE, PLACE, GRANULE), 0);
@@ -476,7 +476,8 @@ write_elsewhere (void *data)
   char bytes[GRANULE];
 
   memset (bytes, NEW, sizeof bytes);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, sizeof bytes, 0), sizeof bytes);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, sizeof bytes, 0, IO_SYNC_NONE),
+                    sizeof bytes);
   pause_point ("test:written");
   return data;
 }
@@ -562,7 +563,8 @@ write_both (void *data)
   (void) data;
   memset (bytes, NEW, sizeof bytes);
   for (unsigned i = 0; i < 2; i++)
-    ck_assert_int_eq (disk_write (snapshots_disk (set, i), bytes, GRANULE, PLACE), GRANULE);
+    ck_assert_int_eq (disk_write (snapshots_disk (set, i), bytes, GRANULE, PLACE, IO_SYNC_NONE),
+                      GRANULE);
   pause_point ("test:both-written");
   return NULL;
 }
@@ -606,7 +608,8 @@ overwrite (unsigned first, unsigned n)
 
   memset (bytes, NEW, sizeof bytes);
   for (unsigned i = first; i < first + n; i++)
-    ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, GRANULE, i * GRANULE), GRANULE);
+    ck_assert_int_eq (
+        disk_write (snapshots_disk (set, 0), bytes, GRANULE, i * GRANULE, IO_SYNC_NONE), GRANULE);
 }
 
 /* Two snapshots; a merge of the newer one will go down (into the older) or up. */
@@ -679,7 +682,7 @@ save_mib (unsigned at)
   g_autofree char *bytes = g_malloc (MIB);
 
   memset (bytes, NEW, MIB);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, MIB, at * MIB), MIB);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, MIB, at * MIB, IO_SYNC_NONE), MIB);
 }
 
 /* What a merge copies is there twice for a while. A guest's copy that comes then has room as if it
@@ -763,7 +766,8 @@ START_TEST (test_saved_write_does_not_wait)
 
   memset (bytes, NEW, sizeof bytes);
   mkdir_ ("oldest");
-  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), -EAGAIN);
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE, IO_SYNC_NONE),
+                    -EAGAIN);
   assert_snapshot_is_old ("oldest");
 
   pause_arm ("reader:registered");
@@ -772,12 +776,14 @@ START_TEST (test_saved_write_does_not_wait)
   pause_watch ("tracker:wait");
   writer = start (change, &write);
   pause_wait_reached ("tracker:wait"); /* it is saved */
-  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), -EAGAIN);
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE, IO_SYNC_NONE),
+                    -EAGAIN);
   pause_release ("reader:registered");
   join (reader);
   join (writer);
   assert_frozen (&read);
-  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE), GRANULE);
+  ck_assert_int_eq (disk_write_saved (snapshots_disk (set, 0), bytes, GRANULE, PLACE, IO_SYNC_NONE),
+                    GRANULE);
   assert_snapshot_is_old ("oldest");
 }
 END_TEST

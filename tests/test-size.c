@@ -92,8 +92,9 @@ must_write (unsigned granule, unsigned n, unsigned seed)
   uint8_t bytes[SIZE];
 
   test_fill (bytes, n * GRANULE, seed, granule * GRANULE);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, n * GRANULE, granule * GRANULE),
-                    n * GRANULE);
+  ck_assert_int_eq (
+      disk_write (snapshots_disk (set, 0), bytes, n * GRANULE, granule * GRANULE, IO_SYNC_NONE),
+      n * GRANULE);
 }
 
 static void

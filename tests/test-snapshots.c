@@ -108,7 +108,8 @@ write_pattern (unsigned disk, uint64_t offset, uint64_t length, unsigned seed)
   g_autofree uint8_t *bytes = g_malloc (length);
 
   test_fill (bytes, length, seed, offset);
-  ck_assert_int_eq (disk_write (snapshots_disk (set, disk), bytes, length, offset), length);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, disk), bytes, length, offset, IO_SYNC_NONE),
+                    length);
 }
 
 static void

@@ -214,7 +214,8 @@ START_TEST (test_file_basics)
   ck_assert_int_eq (source_read (source, buffer, sizeof buffer, size - 1), 1);
   ck_assert_int_eq (source_read (source, buffer, sizeof buffer, size), 0);
   test_fill (expected, sizeof expected, 2, size - 1);
-  ck_assert_int_eq (source_write (source, expected, sizeof expected, size - 1), sizeof expected);
+  ck_assert_int_eq (source_write (source, expected, sizeof expected, size - 1, IO_SYNC_NONE),
+                    sizeof expected);
   ck_assert_uint_eq (size_of (source), size - 1 + sizeof expected);
   ck_assert_int_eq (source_read (source, buffer, sizeof buffer, size - 1), sizeof buffer);
   test_assert_bytes ("the end", buffer, expected, sizeof buffer);
@@ -408,9 +409,9 @@ START_TEST (test_device_basics)
 
   /* The end is fixed. */
   test_fill (bytes, sizeof bytes, 2, 0);
-  ck_assert_int_eq (source_write (source, bytes, 1, DEVICE_SIZE), -ENOSPC);
-  ck_assert_int_eq (source_write (source, bytes, 1, DEVICE_SIZE + MIB), -ENOSPC);
-  ck_assert_int_eq (source_write (source, bytes, 1024, DEVICE_SIZE - 100), 100);
+  ck_assert_int_eq (source_write (source, bytes, 1, DEVICE_SIZE, IO_SYNC_NONE), -ENOSPC);
+  ck_assert_int_eq (source_write (source, bytes, 1, DEVICE_SIZE + MIB, IO_SYNC_NONE), -ENOSPC);
+  ck_assert_int_eq (source_write (source, bytes, 1024, DEVICE_SIZE - 100, IO_SYNC_NONE), 100);
   ck_assert_int_eq (source_read (source, back, 1024, DEVICE_SIZE - 100), 100);
   test_assert_bytes ("the end", back, bytes, 100);
   ck_assert_int_eq (source_flush (source, false), 0);
@@ -487,7 +488,8 @@ START_TEST (test_device_refuses_hole)
   source = open_source (device);
   ck_assert_int_eq (source_allocate (source, ZERO | KEEP, 0, sizeof written), 0);
   test_fill (written, sizeof written, 2, 0);
-  ck_assert_int_eq (source_write (source, written, sizeof written, 0), sizeof written);
+  ck_assert_int_eq (source_write (source, written, sizeof written, 0, IO_SYNC_NONE),
+                    sizeof written);
   r = source_allocate (source, PUNCH | KEEP, 512U * (unsigned) _i, 32 * KIB);
   if (r == 0)
     {

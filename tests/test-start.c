@@ -78,8 +78,9 @@ make_snapshots (void)
       ck_assert_int_eq (disk_read (snapshots_disk (set, 0), pictures[i], SIZE, 0), SIZE);
       ck_assert_int_eq (snapshots_create (set, name, NULL), 0);
       test_fill (bytes, sizeof bytes, 2 + i, i * GRANULE);
-      ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, sizeof bytes, i * GRANULE),
-                        sizeof bytes);
+      ck_assert_int_eq (
+          disk_write (snapshots_disk (set, 0), bytes, sizeof bytes, i * GRANULE, IO_SYNC_NONE),
+          sizeof bytes);
     }
 }
 

@@ -69,7 +69,7 @@ engine_read (void *data, unsigned disk, void *buffer, size_t length, uint64_t of
 static ssize_t
 engine_write (void *data, unsigned disk, const void *buffer, size_t length, uint64_t offset)
 {
-  return disk_write (disk_of (data, disk), buffer, length, offset);
+  return disk_write (disk_of (data, disk), buffer, length, offset, IO_SYNC_NONE);
 }
 
 static int

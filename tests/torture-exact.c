@@ -171,7 +171,7 @@ op_write (Exact *exact)
   pick_disk (exact, &disk, &model);
   pick_range (exact, model, &offset, &length);
   model_fill (&exact->random, exact->buffer, length);
-  bed_expect (exact->bed, "write", disk_write (disk, exact->buffer, length, offset),
+  bed_expect (exact->bed, "write", disk_write (disk, exact->buffer, length, offset, IO_SYNC_NONE),
               (int64_t) length);
   model_write (model, exact->buffer, offset, length);
 }

@@ -41,9 +41,36 @@ io_read_full (int fd, void *buffer, size_t length, uint64_t offset)
   return (size_t) n == length ? 0 : -EIO;
 }
 
+/* As pwrite(2). A kernel, or a file system, that cannot write a part to disk by itself gets the
+ * whole file synced. */
+static ssize_t
+write_once (int fd, const void *buffer, size_t length, uint64_t offset, IoSync sync)
+{
+  ssize_t n;
+  int r = 0;
+
+#ifdef RWF_DSYNC
+  const struct iovec part = { (void *) buffer, length };
+
+  if (sync != IO_SYNC_NONE)
+    {
+      n = pwritev2 (fd, &part, 1, (off_t) offset, sync == IO_SYNC_ALL ? RWF_SYNC : RWF_DSYNC);
+      if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS))
+        return n;
+    }
+#endif
+  n = pwrite (fd, buffer, length, (off_t) offset);
+  if (n > 0 && sync != IO_SYNC_NONE)
+    r = io_sync (fd, sync == IO_SYNC_DATA);
+  if (r == 0)
+    return n;
+  errno = -r;
+  return -1;
+}
+
 /* Writes what it can; *out_errno is the error that stopped it, or 0. */
 static size_t
-write_some (int fd, const void *buffer, size_t length, uint64_t offset, int *out_errno)
+write_some (int fd, const void *buffer, size_t length, uint64_t offset, IoSync sync, int *out_errno)
 {
   size_t done = 0;
 
@@ -51,7 +78,7 @@ write_some (int fd, const void *buffer, size_t length, uint64_t offset, int *out
   *out_errno = 0;
   while (done < length && *out_errno == 0)
     {
-      ssize_t n = pwrite (fd, (const char *) buffer + done, length - done, (off_t) (offset + done));
+      ssize_t n = write_once (fd, (const char *) buffer + done, length - done, offset + done, sync);
 
       if (n > 0)
         done += (size_t) n;
@@ -64,12 +91,18 @@ write_some (int fd, const void *buffer, size_t length, uint64_t offset, int *out
 }
 
 ssize_t
-io_write (int fd, const void *buffer, size_t length, uint64_t offset)
+io_write_sync (int fd, const void *buffer, size_t length, uint64_t offset, IoSync sync)
 {
   int errnum;
-  size_t done = write_some (fd, buffer, length, offset, &errnum);
+  size_t done = write_some (fd, buffer, length, offset, sync, &errnum);
 
   return done == 0 && errnum != 0 ? -errnum : (ssize_t) done;
+}
+
+ssize_t
+io_write (int fd, const void *buffer, size_t length, uint64_t offset)
+{
+  return io_write_sync (fd, buffer, length, offset, IO_SYNC_NONE);
 }
 
 int
@@ -77,7 +110,7 @@ io_write_full (int fd, const void *buffer, size_t length, uint64_t offset)
 {
   int errnum;
 
-  write_some (fd, buffer, length, offset, &errnum);
+  write_some (fd, buffer, length, offset, IO_SYNC_NONE, &errnum);
   return -errnum;
 }
 

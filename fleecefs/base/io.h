@@ -21,6 +21,17 @@ int io_read_full (int fd, void *buffer, size_t length, uint64_t offset);
  * byte could not be written; less than length when an error came after that. */
 ssize_t io_write (int fd, const void *buffer, size_t length, uint64_t offset);
 
+/* What has to be on disk when a write returns. */
+typedef enum
+{
+  IO_SYNC_NONE,
+  IO_SYNC_DATA, /* the bytes, and what is needed to find them: O_DSYNC */
+  IO_SYNC_ALL,  /* times and all else of the file, too: O_SYNC */
+} IoSync;
+
+/* The same, and what was written is on disk then: these bytes, not the rest of the file. */
+ssize_t io_write_sync (int fd, const void *buffer, size_t length, uint64_t offset, IoSync sync);
+
 /* Writes exactly length bytes. Returns 0 or -errno. */
 int io_write_full (int fd, const void *buffer, size_t length, uint64_t offset);
 

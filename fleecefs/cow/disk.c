@@ -143,7 +143,8 @@ disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset)
 typedef int SaveFunc (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
 
 static ssize_t
-write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, SaveFunc *save)
+write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, IoSync sync,
+               SaveFunc *save)
 {
   unsigned slot = barrier_enter (disk->barrier);
   ssize_t r = save (disk, disk->chain, offset, offset + length);
@@ -152,7 +153,7 @@ write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, S
     {
       PAUSE_POINT ("writer:before-source");
       write_clock_tick (&disk->clock);
-      r = source_write (disk->source, buffer, length, offset);
+      r = source_write (disk->source, buffer, length, offset, sync);
       if (r >= 0)
         {
           counters_add (disk->counters, COUNTER_WRITES, 1);
@@ -164,9 +165,9 @@ write_section (Disk *disk, const void *buffer, size_t length, uint64_t offset, S
 }
 
 ssize_t
-disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset, IoSync sync)
 {
-  return write_section (disk, buffer, length, offset, save_in_time);
+  return write_section (disk, buffer, length, offset, sync, save_in_time);
 }
 
 static int
@@ -176,9 +177,9 @@ save_nothing (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 }
 
 ssize_t
-disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset)
+disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset, IoSync sync)
 {
-  return write_section (disk, buffer, length, offset, save_nothing);
+  return write_section (disk, buffer, length, offset, sync, save_nothing);
 }
 
 /* The number of the layer that granules are saved for; 0: none. */

@@ -104,12 +104,13 @@ uint64_t disk_n_read_waits (Disk *disk);
 
 /* Reads the live disk: the number of bytes, short only at its end. */
 ssize_t disk_read (Disk *disk, void *buffer, size_t length, uint64_t offset);
-/* Writes; a regular file grows when needed. Returns the number of bytes written,
- * short only when the source had an error after some of them. */
-ssize_t disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset);
+/* Writes; a regular file grows when needed. Returns the number of bytes written, as far on disk as
+ * sync asks for; short only when the source had an error after some of them. */
+ssize_t disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offset, IoSync sync);
 /* The same for a write that has nothing to copy and no copy or frozen read to wait for;
  * else -EAGAIN, with nothing done. So it waits for the source only, and for a freeze. */
-ssize_t disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset);
+ssize_t disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset,
+                          IoSync sync);
 /* fallocate(2) with mode 0 or any of FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE;
  * -EOPNOTSUPP for others. */
 int disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/entry.h"
 
+#include "base/errno-map.h"
 #include "base/units.h"
 #include "fs/own-file.h"
 
@@ -78,7 +79,7 @@ fill_live (Disk *disk, struct fuse_entry_param *out)
   out->attr.st_blocks = (blkcnt_t) units_div_up (allocated, SECTOR);
   set_times (&out->attr, disk_write_time (disk));
   out->attr_timeout = 0;
-  return result;
+  return (int) errno_map (ERRNO_OF_LIVE, result);
 }
 
 static int
@@ -93,7 +94,7 @@ fill_frozen (Disk *disk, const TreeNode *node, struct fuse_entry_param *out)
   out->attr_timeout = 0; /* owner and mode follow the image */
   if (node->kind == TREE_LATEST_FILE)
     out->entry_timeout = 0;
-  return result;
+  return (int) errno_map (ERRNO_OF_SNAPSHOT, result);
 }
 
 int

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/file-verbs.h"
 
+#include "base/errno-map.h"
 #include "base/scratch.h"
 #include "fs/live-file.h"
 #include "fs/own-file.h"
@@ -58,8 +59,9 @@ verbs_of (fuse_req_t req)
 static int64_t
 read_frozen (const LaneRequest *request)
 {
-  return snapshot_file_read (scratch_get (SCRATCH_REPLY), request->size, request->offset,
-                             request->fi);
+  return errno_map (ERRNO_OF_SNAPSHOT,
+                    snapshot_file_read (scratch_get (SCRATCH_REPLY), request->size, request->offset,
+                                        request->fi));
 }
 
 static void
@@ -71,7 +73,8 @@ answer_read (const LaneRequest *request, int64_t result)
 static int64_t
 seek_frozen (const LaneRequest *request)
 {
-  return snapshot_file_lseek (request->offset, request->whence, request->fi);
+  return errno_map (ERRNO_OF_SNAPSHOT,
+                    snapshot_file_lseek (request->offset, request->whence, request->fi));
 }
 
 static void
@@ -84,13 +87,13 @@ static int64_t
 write_live (const LaneRequest *request)
 {
   return live_file_write (tree_live_disk (verbs_tree (request->req), request->number),
-                          request->data, request->size, request->offset);
+                          request->data, request->size, request->offset, request->fi);
 }
 
 static void
 answer_write (const LaneRequest *request, int64_t result)
 {
-  reply_written (request->req, result);
+  reply_written (request->req, errno_map (ERRNO_OF_LIVE, result));
 }
 
 void
@@ -117,12 +120,12 @@ file_verbs_write (fuse_req_t req, fuse_ino_t number, const char *buffer, size_t 
                   struct fuse_file_info *fi)
 {
   Disk *disk = tree_live_disk (verbs_tree (req), number);
-  ssize_t result
-      = disk != NULL ? live_file_write_saved (disk, buffer, size, offset) : tree_refusal (number);
+  ssize_t result = disk != NULL ? live_file_write_saved (disk, buffer, size, offset, fi) : 0;
 
-  (void) fi;
-  if (result != -EAGAIN)
-    reply_written (req, result);
+  if (disk == NULL)
+    reply_written (req, tree_refusal (number));
+  else if (result != -EAGAIN)
+    reply_written (req, errno_map (ERRNO_OF_LIVE, result));
   else
     lane_run (verbs_of (req)->copies, &(LaneRequest){ .work = write_live,
                                                       .answer = answer_write,
@@ -130,7 +133,8 @@ file_verbs_write (fuse_req_t req, fuse_ino_t number, const char *buffer, size_t 
                                                       .number = number,
                                                       .data = buffer,
                                                       .size = size,
-                                                      .offset = offset });
+                                                      .offset = offset,
+                                                      .fi = fi });
 }
 
 void
@@ -162,9 +166,8 @@ file_verbs_fallocate (fuse_req_t req, fuse_ino_t number, int mode, off_t offset,
 {
   Disk *disk = tree_live_disk (verbs_tree (req), number);
 
-  (void) fi;
   if (disk != NULL)
-    live_file_fallocate (req, disk, mode, offset, length);
+    live_file_fallocate (req, disk, mode, offset, length, fi);
   else
     reply_result (req, tree_refusal (number));
 }

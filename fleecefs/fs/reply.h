@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "base/errno-map.h"
 #include "base/lock.h"
 #include "fs/fuse-compat.h"
 
@@ -17,12 +18,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The errno of a reply. ENOSYS is never sent: the kernel remembers it, and for
- * fsync takes it as success for ever. */
+/* The errno of a reply, which is one that the kernel takes. Handlers map what came from below
+ * (errno-map.h). */
 static inline int
 reply_errno (int64_t result)
 {
-  return result == -ENOSYS ? EOPNOTSUPP : (int) -result;
+  return (int) -errno_map (ERRNO_OF_REPLY, result);
 }
 
 /* Done (0) or refused (-errno). */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The verbs of the set, and how its snapshots are found. */
+#include "base/errno-map.h"
 #include "base/fail.h"
 #include "base/name.h"
 #include "snapshot/merge.h"
@@ -40,7 +41,7 @@ snapshots_store_path (const Snapshots *set)
 int
 snapshots_statvfs (const Snapshots *set, struct statvfs *out)
 {
-  return store_statvfs (set->store, out);
+  return (int) errno_map (ERRNO_OF_VERB, store_statvfs (set->store, out));
 }
 
 int
@@ -128,25 +129,10 @@ snapshots_count (Snapshots *set)
   return n;
 }
 
-/* What the store's failure is for the caller, as -errno: not one that would say something of the
- * name. */
 static int
 result_of (const GError *error)
 {
-  switch (fail_code (error))
-    {
-    case ENOENT:
-    case EEXIST:
-    case EINVAL:
-    case EPERM:
-    case EMLINK:
-    case ENOTDIR:
-    case ENOTEMPTY:
-    case ENAMETOOLONG:
-      return -EIO;
-    default:
-      return -fail_code (error);
-    }
+  return (int) errno_map (ERRNO_OF_VERB, -(int64_t) fail_code (error));
 }
 
 int

@@ -3,7 +3,6 @@
 
 #include "base/fail.h"
 #include "base/image-lock.h"
-#include "base/io.h"
 #include "base/units.h"
 
 #include <errno.h>
@@ -322,9 +321,9 @@ source_read (Source *source, void *buffer, size_t length, uint64_t offset)
 }
 
 ssize_t
-source_write (Source *source, const void *buffer, size_t length, uint64_t offset)
+source_write (Source *source, const void *buffer, size_t length, uint64_t offset, IoSync sync)
 {
-  return io_write (source->fd, buffer, length, offset);
+  return io_write_sync (source->fd, buffer, length, offset, sync);
 }
 
 static int

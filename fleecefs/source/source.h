@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "base/io.h"
+
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -65,8 +67,10 @@ bool source_count_writes (const Source *source, uint64_t *out_sectors);
 
 /* Bytes read; short only at the end. */
 ssize_t source_read (Source *source, void *buffer, size_t length, uint64_t offset);
-/* Bytes written; a file grows when needed, a block device ends with -ENOSPC. */
-ssize_t source_write (Source *source, const void *buffer, size_t length, uint64_t offset);
+/* Bytes written, and as far on disk then as sync asks for; a file grows when needed, a block device
+ * ends with -ENOSPC. */
+ssize_t source_write (Source *source, const void *buffer, size_t length, uint64_t offset,
+                      IoSync sync);
 /* fallocate(2); FALLOC_FL_ZERO_RANGE is done by writing zeros where the source refuses it. A hole
  * that is refused changes nothing; but for the parts of pages at its ends when the rest of such a
  * page is being written at that moment (block devices only). */
