@@ -29,7 +29,6 @@ struct _Source
   char *path;
   char *name; /* what the kernel called it at the start, to tell a move by; or NULL */
   bool is_block;
-  uint64_t block_size; /* bytes of a block device; 0 for a file, whose size is asked each time */
 };
 
 /* The loop device that has this file open, as "/dev/loop0", or NULL. The kernel
@@ -73,18 +72,34 @@ check_file (const char *path, const struct stat *st, GError **error)
   return true;
 }
 
-static bool
-measure_block_device (Source *source, const char *path, GError **error)
+/* As source_size(). A device that went away has no bytes: that is no size either. */
+static int
+device_size (int fd, uint64_t *out)
 {
-  int read_only = 0;
+  uint64_t size;
+
+  if (ioctl (fd, BLKGETSIZE64, &size) != 0)
+    return -errno;
+  if (size == 0)
+    return -ENODEV;
+  *out = size;
+  return 0;
+}
+
+static bool
+check_block_device (Source *source, const char *path, GError **error)
+{
+  int read_only = 0, r;
+  uint64_t size;
 
   /* Root can open such a device for writing; only the writes fail. */
   if (ioctl (source->fd, BLKROGET, &read_only) == 0 && read_only != 0)
     return fail (error, EROFS, "block device '%s' is read-only; attach it for writing", path);
-  if (ioctl (source->fd, BLKGETSIZE64, &source->block_size) != 0)
-    return fail_errno (error, errno, "cannot get the size of '%s'", path);
-  if (source->block_size == 0)
+  r = device_size (source->fd, &size);
+  if (r == -ENODEV)
     return fail (error, EINVAL, "block device '%s' is empty; nothing is attached to it", path);
+  if (r < 0)
+    return fail_errno (error, -r, "cannot get the size of '%s'", path);
   source->is_block = true;
   return true;
 }
@@ -104,7 +119,7 @@ set_up (Source *source, const char *path, const struct stat *st, GError **error)
 {
   char *absolute;
 
-  if (S_ISBLK (st->st_mode) ? !measure_block_device (source, path, error)
+  if (S_ISBLK (st->st_mode) ? !check_block_device (source, path, error)
                             : !check_file (path, st, error))
     return false;
   if (!image_lock_own (source->fd, path, error))
@@ -238,9 +253,11 @@ source_size (const Source *source, uint64_t *out)
 {
   struct stat st;
 
-  if (!source->is_block && fstat (source->fd, &st) != 0)
+  if (source->is_block)
+    return device_size (source->fd, out);
+  if (fstat (source->fd, &st) != 0)
     return -errno;
-  *out = source->is_block ? source->block_size : (uint64_t) st.st_size;
+  *out = (uint64_t) st.st_size;
   return 0;
 }
 
@@ -249,9 +266,11 @@ source_allocated (const Source *source, uint64_t *out)
 {
   struct stat st;
 
-  if (!source->is_block && fstat (source->fd, &st) != 0)
+  if (source->is_block)
+    return device_size (source->fd, out);
+  if (fstat (source->fd, &st) != 0)
     return -errno;
-  *out = source->is_block ? source->block_size : (uint64_t) st.st_blocks * 512;
+  *out = (uint64_t) st.st_blocks * 512;
   return 0;
 }
 
@@ -390,11 +409,14 @@ clip_to_size (const Source *source, uint64_t offset, uint64_t *length)
 int
 source_allocate (Source *source, int mode, uint64_t offset, uint64_t length)
 {
-  int r;
+  uint64_t size = 0;
+  int r = source->is_block ? device_size (source->fd, &size) : 0;
 
+  if (r < 0)
+    return r;
   if (source->is_block)
     {
-      if (length > source->block_size || offset > source->block_size - length)
+      if (length > size || offset > size - length)
         return -ENOSPC;
       if ((mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)) == 0)
         return 0; /* its blocks are always there */

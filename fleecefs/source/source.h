@@ -38,7 +38,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Source, source_close)
 
 /* The absolute path, symbolic links resolved. */
 const char *source_path (const Source *source);
-/* True for a block device, whose size is fixed. */
+/* True for a block device, whose size we cannot change. Others may: lvextend, losetup -c. */
 bool source_is_block (const Source *source);
 /* NULL, or a sentence that says that source_path() no longer leads to the file, which was moved,
  * removed, or replaced by another, and what to do. Asks the kernel alone, so it does not block, and
@@ -50,8 +50,8 @@ int source_fd (const Source *source);
 /* The size now, and the bytes that the file takes now in its file system, also beyond its end.
  * Return 0, or -errno with *out as it was. The last size that was seen would be no answer, for
  * somebody may have cut the file off since, and 0 is one that breaks snapshots, or that tar(1)
- * takes for a file of nothing but zeros. Of a block device both are its size, which is constant,
- * and never an error. */
+ * takes for a file of nothing but zeros. Of a block device both are its size; -ENODEV: it went
+ * away. */
 int source_size (const Source *source, uint64_t *out);
 int source_allocated (const Source *source, uint64_t *out);
 /* Owner, mode, times and blocks of the file or device node. */
