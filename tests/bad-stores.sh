@@ -95,18 +95,19 @@ damaged "$ini' is damaged: it was cut" sed -i '$d' $ini
 overlay=snapshots/000001/a.img.qcow2
 damaged "a.img.qcow2' is damaged: it is not a regular file" ln -sf "$tmp/a.img" $overlay
 damaged "a.img.qcow2' is damaged: it is not a regular file" sh -c "rm $overlay && mkfifo $overlay"
-damaged "a.img.qcow2' has 2 names" ln -f "$tmp/a.img" $overlay
-rm -r damaged # the image too has one name again
+damaged "a.img.qcow2' has 2 names" ln -f "$tmp/file" $overlay
 damaged "qcow2' has 2 names" ln -f $overlay snapshots/000002/a.img.qcow2
 damaged "damaged' can be written by other users \(mode 770\)" sh -c "chmod 770 . && touch changed"
 damaged "$ini' can be written by other users" sh -c "chmod 666 $ini && touch changed"
 
 # Half made: what is there without the manifest is no more than a making leaves.
+mkdir copies # the marks of another store would be seen at the images
+cp a.img b.img copies
 for form in true 'touch lock' 'touch lock fleecefs.ini.new' 'touch lock; mkdir snapshots'; do
 	rm -rf half
 	mkdir half
 	(cd half && eval "$form")
-	mount_fleecefs -o store=half a.img b.img m
+	mount_fleecefs -o store=half copies/a.img copies/b.img m
 	unmount m
 done
 

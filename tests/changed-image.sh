@@ -124,6 +124,9 @@ cp mnt/.live/img truth
 mkdir mnt/x
 unmount mnt
 mv img elsewhere
+mount_fleecefs -o store=img.fleece img=elsewhere mnt
+frozen mnt/x/img truth
+unmount mnt
 mv elsewhere img
 mount_fleecefs img mnt
 frozen mnt/x/img truth

@@ -30,6 +30,7 @@ typedef struct
 {
   uint64_t size;
   int64_t mtime;
+  StoreInode inode; /* unknown of a block device */
 } Look;
 
 static bool
@@ -43,6 +44,14 @@ look_at (const Source *source, Look *out, GError **error)
   if (r < 0)
     return fail_errno (error, -r, "cannot stat image '%s'", source_path (source));
   out->mtime = to_ns (st.st_mtim);
+  out->inode = (StoreInode){ 0 };
+  if (!source_is_block (source))
+    out->inode = (StoreInode){ .number = st.st_ino,
+                               .ctime = to_ns (st.st_ctim),
+                               .mode = st.st_mode,
+                               .uid = st.st_uid,
+                               .gid = st.st_gid,
+                               .n_links = st.st_nlink };
   return true;
 }
 
@@ -65,6 +74,21 @@ find_exchange (const Store *store, const StoreDisk *known, Source *source)
              : NULL;
 }
 
+/* Was the file changed, and its mtime set back? No program can set ctime. But that changes with
+ * owner, mode, links and name, too; a change that left its trace there is taken for what changed
+ * it. */
+static bool
+was_set_back (const StoreDisk *known, const Source *source, const Look *look)
+{
+  const StoreInode *then = &known->inode, *now = &look->inode;
+
+  return then->number != 0 && then->number == now->number
+         && (known->identity == 0 || known->identity == source_identity (source))
+         && then->ctime != now->ctime && then->mode == now->mode && then->uid == now->uid
+         && then->gid == now->gid && then->n_links == now->n_links
+         && strcmp (known->path, source_path (source)) == 0;
+}
+
 /* Why what the store says of the source after a clean close is not true any more, or NULL. A file
  * that has its size and time is the same, or a true copy: image and store may be moved together. A
  * block device's node does not tell when its blocks changed, but the kernel counts writes. */
@@ -79,6 +103,11 @@ find_change (const Store *store, const StoreDisk *known, Source *source, const L
   if (!source_is_block (source) && known->mtime != look->mtime)
     return g_strdup_printf ("image '%s' was changed while it was not mounted",
                             source_path (source));
+  if (was_set_back (known, source, look))
+    return g_strdup_printf (
+        "image '%s' was changed while it was not mounted: not its mtime, but its "
+        "ctime is another",
+        source_path (source));
   if (store_same_boot (store) && source_count_writes (source, &writes) && known->writes != writes)
     return g_strdup_printf ("block device '%s' was written while it was not mounted",
                             source_path (source));
@@ -203,6 +232,7 @@ note_disk (Store *store, const char *name, const Source *source, const Look *loo
   source_count_writes (source, &writes);
   store_set_disk (store, name, source_path (source), look->size, look->mtime, write_time);
   store_set_disk_marks (store, name, source_identity (source), writes);
+  store_set_disk_inode (store, name, &(StoreInode){ 0 });
 }
 
 /* A disk that is new in the store needs a name that is right for one. */
@@ -316,4 +346,53 @@ set_record_disks (Snapshots *set, GError **error)
       note_disk (set->store, set->names[i], source, &look, to_ns (disk_write_time (set->disks[i])));
     }
   return true;
+}
+
+/* How far two changes can be apart and have the same time. */
+static int64_t
+tick_of (const Look *look)
+{
+  struct timespec tick = { .tv_nsec = 10000000 };
+
+  if (look->mtime % NS_PER_S == 0 && look->inode.ctime % NS_PER_S == 0)
+    return 2 * NS_PER_S; /* whole seconds, or every other one (FAT) */
+  clock_getres (CLOCK_REALTIME_COARSE, &tick);
+  return to_ns (tick);
+}
+
+/* How long it is, in ns, until another change has another time. The disk's clock is of this host,
+ * and the file's perhaps of a server. */
+static int64_t
+rest_of_tick (Disk *disk, const Look *look)
+{
+  const int64_t times[] = { to_ns (disk_write_time (disk)), look->mtime };
+  int64_t tick = tick_of (look), rest = 0;
+  struct timespec now;
+
+  clock_gettime (CLOCK_REALTIME, &now);
+  for (unsigned i = 0; i < G_N_ELEMENTS (times); i++)
+    rest = MAX (rest, CLAMP (times[i] + tick - to_ns (now), 0, tick));
+  return rest;
+}
+
+bool
+set_record_inodes (Snapshots *set, GError **error)
+{
+  int64_t rest = 0;
+
+  for (unsigned i = 0; i < set->n_disks; i++)
+    {
+      Source *source = disk_source (set->disks[i]);
+      Look look;
+
+      if (source_is_block (source))
+        continue;
+      if (!look_at (source, &look, error))
+        return false;
+      store_set_disk_inode (set->store, set->names[i], &look.inode);
+      rest = MAX (rest, rest_of_tick (set->disks[i], &look));
+    }
+  if (rest > 0)
+    g_usleep ((gulong) ((rest + 999) / 1000));
+  return store_mark_clean (set->store, error);
 }

@@ -5,7 +5,7 @@
  * While the manifest says that the store is open and an image marked, the image has the mark, if
  * nobody else took it since. So the mark is set before that is written, and taken away after it is
  * written that the store is clean. A kill in between leaves a mark that tells nobody anything: a
- * store that is clean goes by the image's size and time. */
+ * store that is clean goes by the image's size and times. */
 #include "base/fail.h"
 #include "snapshot/set-private.h"
 #include "source/mark.h"
@@ -159,6 +159,16 @@ write_open (Snapshots *set, const char *before, bool was_durable, GError **error
   return true;
 }
 
+/* The marks change the images' ctime. When the store is not marked open after all, the next start must
+ * not take that for a change by somebody else; so the store forgets the ctime first. (In memory it has
+ * none since set_open_disks().) */
+static bool
+forget_inodes (Snapshots *set, GError **error)
+{
+  return !store_was_clean (set->store) || set->levels->len == 0
+         || store_mark_clean (set->store, error);
+}
+
 bool
 set_mark_open (Snapshots *set, GError **error)
 {
@@ -166,7 +176,7 @@ set_mark_open (Snapshots *set, GError **error)
   g_autofree char *seal = g_strdup (store_seal (set->store));
   GError *local = NULL;
 
-  if (!look_at_marks (set, before, error))
+  if (!look_at_marks (set, before, error) || !forget_inodes (set, error))
     return false;
   if (mark_all (set, before, &local)
       && write_open (set, seal, store_was_durable (set->store), &local))

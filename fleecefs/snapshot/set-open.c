@@ -341,6 +341,7 @@ bool
 snapshots_close (Snapshots *set, GError **error)
 {
   Store *store = set->store;
+  g_autoptr (GError) local = NULL;
   bool ok, marked;
 
   store_stop_serving (store);
@@ -363,6 +364,8 @@ snapshots_close (Snapshots *set, GError **error)
 
   if (ok)
     ok = set_mark_clean (set, error);
+  if (ok && set->levels->len > 0 && !set_record_inodes (set, &local))
+    g_warning ("%s; the next start knows the images by size and mtime alone", local->message);
   set_free (set);
   store_free (store);
   return ok;

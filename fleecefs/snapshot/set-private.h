@@ -132,6 +132,10 @@ void set_advance_clocks (Snapshots *set);
 bool set_check_tails (Snapshots *set, GError **error);
 /* Syncs the sources and tells the store what they look like then: the next start expects that. */
 bool set_record_disks (Snapshots *set, GError **error);
+/* After set_mark_clean(), which changes the sources' ctime: tells the store that as well, and waits
+ * until a change by somebody else has another time than the last one of ours. That is some
+ * milliseconds after a write; where times are whole seconds, 2 s at most. */
+bool set_record_inodes (Snapshots *set, GError **error);
 
 /* Refuses an empty store for an image that was left open with another one: that would hide the
  * snapshots that are there. */

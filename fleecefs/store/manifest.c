@@ -177,6 +177,20 @@ load_marked (const Keyfile *file, const char *group, bool *out, GError **error)
   return true;
 }
 
+/* Stores made before there were these keys know none. */
+static bool
+load_inode (const Keyfile *file, const char *group, StoreInode *out, GError **error)
+{
+  if (!keyfile_has (file, group, "inode"))
+    return true;
+  return keyfile_get_unsigned (file, group, "inode", 0, UINT64_MAX, &out->number, error)
+         && keyfile_get_signed (file, group, "ctime", &out->ctime, error)
+         && keyfile_get_unsigned (file, group, "mode", 0, UINT32_MAX, &out->mode, error)
+         && keyfile_get_unsigned (file, group, "uid", 0, UINT32_MAX, &out->uid, error)
+         && keyfile_get_unsigned (file, group, "gid", 0, UINT32_MAX, &out->gid, error)
+         && keyfile_get_unsigned (file, group, "links", 0, UINT64_MAX, &out->n_links, error);
+}
+
 /* Reads the group of a disk into the manifest. */
 static bool
 load_disk (Manifest *manifest, const char *group, uint32_t number, GError **error)
@@ -204,6 +218,7 @@ load_disk (Manifest *manifest, const char *group, uint32_t number, GError **erro
                                       error))
          && (!keyfile_has (file, group, "writes")
              || keyfile_get_unsigned (file, group, "writes", 0, UINT64_MAX, &disk->writes, error))
+         && load_inode (file, group, &disk->inode, error)
          && load_marked (file, group, &disk->marked, error);
 }
 
@@ -334,6 +349,12 @@ store_disk_keys (GKeyFile *keys, const StoreDisk *disk)
   g_key_file_set_int64 (keys, group, "write-time", disk->write_time);
   g_key_file_set_uint64 (keys, group, "identity", disk->identity);
   g_key_file_set_uint64 (keys, group, "writes", disk->writes);
+  g_key_file_set_uint64 (keys, group, "inode", disk->inode.number);
+  g_key_file_set_int64 (keys, group, "ctime", disk->inode.ctime);
+  g_key_file_set_uint64 (keys, group, "mode", disk->inode.mode);
+  g_key_file_set_uint64 (keys, group, "uid", disk->inode.uid);
+  g_key_file_set_uint64 (keys, group, "gid", disk->inode.gid);
+  g_key_file_set_uint64 (keys, group, "links", disk->inode.n_links);
   g_key_file_set_uint64 (keys, group, "marked", disk->marked);
 }
 

@@ -21,6 +21,12 @@
  *     write-time=...        ns since the epoch
  *     identity=...          of the image; 0 or absent: unknown
  *     writes=...            sectors; 0 for a file
+ *     inode=...             of a file, when the store is clean; 0 or absent: unknown
+ *     ctime=...             ns since the epoch; this and what follows: of that inode
+ *     mode=...              st_mode
+ *     uid=...
+ *     gid=...
+ *     links=...
  *     marked=1              while the store is open: so is the image, see source/mark.h; else 0
  *
  *     [end]                 the last line, see keyfile.h

@@ -160,6 +160,15 @@ store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_
 }
 
 void
+store_set_disk_inode (Store *store, const char *name, const StoreInode *inode)
+{
+  StoreDisk *disk = manifest_find_disk (store->manifest->disks, name);
+
+  if (disk != NULL)
+    disk->inode = *inode;
+}
+
+void
 store_set_disk_marked (Store *store, const char *name, bool marked)
 {
   StoreDisk *disk = manifest_find_disk (store->manifest->disks, name);

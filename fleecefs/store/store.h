@@ -43,6 +43,15 @@
 
 typedef struct _Store Store;
 
+/* What tells that a file was changed although its size and mtime are the same. number 0: unknown.
+ */
+typedef struct
+{
+  uint64_t number;
+  int64_t ctime; /* ns since the epoch */
+  uint64_t mode, uid, gid, n_links;
+} StoreInode;
+
 /* What the manifest says of one disk when the store was last closed. */
 typedef struct
 {
@@ -54,6 +63,7 @@ typedef struct
   int64_t write_time; /* of the disk's write clock (write-clock.h), ns */
   uint64_t identity;  /* of the source, see source_identity(); 0: unknown */
   uint64_t writes;    /* to a block device at the last clean close, see source_count_writes() */
+  StoreInode inode;   /* of a file at the last clean close; unknown while the store is open */
   bool marked;        /* the source got the mark of this store when it was marked open */
 } StoreDisk;
 
@@ -146,6 +156,7 @@ const StoreDisk *store_set_disk (Store *store, const char *name, const char *pat
 
 /* The rest of what is known of a disk that was set. */
 void store_set_disk_marks (Store *store, const char *name, uint64_t identity, uint64_t writes);
+void store_set_disk_inode (Store *store, const char *name, const StoreInode *inode);
 void store_set_disk_marked (Store *store, const char *name, bool marked);
 
 /* Did its last owner keep it with durability=power? Then it is right after a crash too. */
