@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the files of a disk's engine share: disk.c (the guest's verbs), save.c
- * (steps 2 to 5), copy.c (bytes to an overlay), deadline.c (steps 2 to 5 in
- * bounded time), frozen.c (snapshot reads), seek.c (their holes), transfer.c (merges), tail.c (a
- * source that was cut off) and note.c (breaks that are not forgotten). */
+/* What the files of a disk's engine share: disk.c (the guest's verbs), range.c (those of long
+ * ranges), save.c (steps 2 to 5), copy.c (bytes to an overlay), deadline.c (steps 2 to 5 in bounded
+ * time), frozen.c (snapshot reads), seek.c (their holes), transfer.c (merges), tail.c (a source
+ * that was cut off) and note.c (breaks that are not forgotten). */
 #pragma once
 
 #include "cow/counters.h"
