@@ -4,8 +4,8 @@
  *
  * A pattern is played in three rounds, after three snapshots in a row, against a byte array.
  * Then each snapshot must read its bytes, each overlay must have just the granules that were
- * touched while it was the newest (a hole that was punched may be there or not), and qemu-img must read from the overlays what the
- * snapshots read.
+ * touched while it was the newest (a hole that was punched may be there or not), and qemu-img must
+ * read from the overlays what the snapshots read.
  *
  * That a thread waits is seen by two things: it sleeps, and it has not done what comes after. */
 #include "base/units.h"

@@ -63,8 +63,8 @@ qcow2_use (Qcow2Map *map, uint64_t offset)
          && take_bit (map->used, cluster);
 }
 
-/* The end of the file as it was loaded was never used, or is not any more: that is no leak, the next
- * clusters are taken there. A file's room for writes to come would be thousands of leaks. */
+/* The end of the file as it was loaded was never used, or is not any more: that is no leak, the
+ * next clusters are taken there. A file's room for writes to come would be thousands of leaks. */
 static void
 trim_end (Qcow2Map *map)
 {
