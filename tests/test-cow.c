@@ -12,6 +12,7 @@
 #include "cow/barrier.h"
 #include "cow/tracker.h"
 #include "cow/write-clock.h"
+#include "snapshot/merge.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
 
@@ -49,6 +50,7 @@ typedef enum
 } Touch;
 
 static Touch *touched[N_SNAPSHOTS];
+static uint32_t numbers[N_SNAPSHOTS]; /* of their directories in the store */
 static unsigned n_frozen;
 
 static const char *
@@ -111,8 +113,11 @@ static void
 freeze (void)
 {
   Bytes *bytes = &frozen[n_frozen];
+  g_autoptr (Chain) chain = NULL;
 
   ck_assert_int_eq (snapshots_create (set, snapshot_name (n_frozen), NULL), 0);
+  chain = disk_chain (snapshots_disk (set, 0));
+  numbers[n_frozen] = chain->layers[chain->n_layers - 1]->number;
   bytes->size = live.size;
   bytes->bytes = g_malloc0 (live.size + ROOM);
   memcpy (bytes->bytes, live.bytes, live.size);
@@ -235,7 +240,8 @@ assert_saved (unsigned i)
 static void
 assert_qemu_reads (unsigned i)
 {
-  g_autofree char *name = g_strdup_printf ("disk.img.fleece/snapshots/%06u/disk.img.qcow2", i + 1);
+  g_autofree char *name
+      = g_strdup_printf ("disk.img.fleece/snapshots/%06u/disk.img.qcow2", numbers[i]);
   g_autofree char *output = NULL;
   g_autofree uint8_t *bytes = NULL;
   size_t length;
@@ -733,6 +739,102 @@ START_TEST (test_punch_of_holes)
   g_clear_pointer (&snapshot, snapshot_unref);
   g_clear_pointer (&chain, chain_unref);
   close_set ();
+}
+END_TEST
+
+/* As by a kill. */
+static void
+reopen (DiskCopyMethod copy)
+{
+  merge_stop (set);
+  snapshots_abandon (set);
+  open_set (copy);
+}
+
+static ssize_t
+read_granule (const char *name, uint64_t at, uint8_t *bytes)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, name);
+
+  return snapshot_read (snapshot, 0, bytes, 4096, at);
+}
+
+/* An older snapshot that is larger, and lacks what another program has cut off before the newer
+ * one: a shrink does not make zeros of it. */
+START_TEST (test_shrink_after_a_cut)
+{
+  uint8_t bytes[4096], data[4096];
+
+  granule = 4096;
+  test_make_file (test_path ("disk.img"), 8 * MIB, 0);
+  test_fill (data, 4096, 1, 0);
+  test_poke (test_path ("disk.img"), 6 * MIB, data, 4096);
+  open_set (DISK_COPY_AUTO);
+  ck_assert_int_eq (snapshots_create (set, "a", NULL), 0);
+  ck_assert_int_eq (truncate (test_path ("disk.img"), 4 * MIB), 0);
+  ck_assert_int_eq (snapshots_create (set, "b", NULL), 0);
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), MIB), 0);
+  ck_assert_int_eq (read_granule ("b", 2 * MIB, bytes), 4096);
+  ck_assert_int_eq (read_granule ("a", 6 * MIB, bytes), -EIO);
+  close_set ();
+}
+END_TEST
+
+/* Holes that come and go, in disks that shrink and grow, with kills, against a byte array. */
+START_TEST (test_random_holes)
+{
+  GRand *random = g_rand_new_with_seed ((guint32) _i);
+  const int32_t room = 6 * MIB;
+  bool removed = false;
+
+  granule = granules[_i % 2];
+  live = (Bytes){ g_malloc0 ((size_t) room + ROOM), 3 * MIB + 1001 };
+  n_frozen = 0;
+  test_make_file (test_path ("disk.img"), live.size, 0);
+  open_set (_i % 5 == 0 ? DISK_COPY_OFFLOAD : DISK_COPY_BOUNCE);
+  for (unsigned step = 0; step < 160; step++)
+    {
+      uint64_t from = (uint64_t) g_rand_int_range (random, 0, room);
+      uint64_t to = from + (uint64_t) g_rand_int_range (random, 1, MIB);
+      int what = g_rand_int_range (random, 0, 100);
+
+      if (g_rand_boolean (random))
+        from = from / 4096 * 4096;
+      if (step % 40 == 10 && n_frozen < N_SNAPSHOTS)
+        freeze ();
+      else if (what < 35)
+        play (WRITE, from, MIN (from + (to - from) / 8 + 1, (uint64_t) room), 2 + step % 4);
+      else if (what < 65 && to > from)
+        play (what < 50 ? ZERO : PUNCH, from, to, 1);
+      else if (what < 90)
+        {
+          ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), from), 0);
+          if (from < live.size)
+            memset (live.bytes + from, 0, live.size - from);
+          live.size = from;
+        }
+      else if (what < 95 && n_frozen > 0)
+        reopen (DISK_COPY_BOUNCE);
+      else
+        {
+          close_set ();
+          open_set (DISK_COPY_BOUNCE);
+        }
+      if (step == 130 && _i % 3 == 0)
+        {
+          ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+          removed = true;
+        }
+      for (unsigned i = 0; i < n_frozen && step % 4 == 0; i++)
+        if (i != 1 || !removed)
+          assert_frozen (i);
+      assert_live ();
+    }
+  close_set ();
+  for (unsigned i = 0; i < N_SNAPSHOTS && !removed && test_have ("qemu-img"); i++)
+    assert_qemu_reads (i);
+  free_disk ();
+  g_rand_free (random);
 }
 END_TEST
 
@@ -1407,6 +1509,8 @@ cow_suite (void)
   tcase_add_test (requests, test_read_parts);
   tcase_add_loop_test (requests, test_holes, 0, G_N_ELEMENTS (hole_tables));
   tcase_add_loop_test (requests, test_punch_of_holes, 0, 4);
+  tcase_add_test (requests, test_shrink_after_a_cut);
+  tcase_add_loop_test (requests, test_random_holes, 0, 30);
   tcase_add_loop_test (requests, test_holes_within_granules, DISK_COPY_AUTO, DISK_COPY_OFFLOAD + 1);
   tcase_add_test (barrier, test_barrier_shared);
   tcase_add_test (barrier, test_barrier_closer_waits);
