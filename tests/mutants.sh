@@ -104,6 +104,8 @@ mutant 'a discard looks for holes outside of its section' hole-and-mkdir cow/ran
     's/(uint64_t start = \*offset;)(.*?)slot = barrier_enter \(disk->barrier\);\n  r = save_data \([^;]*;/$1$2r = save_data (disk, offset, end, STEP);\n  slot = barrier_enter (disk->barrier);/s'
 mutant 'a long discard is one section' mkdir-during-a-long-discard cow/range.c \
     's/save_data \(disk, offset, end, STEP\)/save_data (disk, offset, end, UINT64_MAX)/'
+mutant 'a run of holes does not wait for its readers' shrink-of-a-large-hole cow/zero-run.c \
+    's/stripe_wait_reads \([^;]*\);//'
 mutant 'a break is told after the merge' break-during-a-merge snapshot/merge.c \
     's/if \(broken_has_note \(merge->set\)\)/if (0)/'
 

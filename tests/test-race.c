@@ -786,6 +786,75 @@ START_TEST (test_hole_and_writer)
 }
 END_TEST
 
+/* Within a hole of many regions. */
+#define FAR (20 << 20)
+
+static void *
+read_far (void *data)
+{
+  Read *read = data;
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
+
+  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, FAR);
+  return NULL;
+}
+
+static void *
+write_far (void *data)
+{
+  char bytes[GRANULE];
+
+  (void) data;
+  memset (bytes, NEW, sizeof bytes);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, GRANULE, FAR), GRANULE);
+  return NULL;
+}
+
+static void
+assert_far_is_hole (const Read *read)
+{
+  ck_assert_int_eq (read->n, GRANULE);
+  ck_assert_msg (is_all (read->bytes, 0), "the snapshot has other bytes than a hole");
+}
+
+/* A shrink that cuts off a large hole waits for who reads there at the source, or copies. */
+START_TEST (test_shrink_of_a_large_hole)
+{
+  const char *point = _i == 0 ? "reader:registered" : "writer:claimed";
+  Read read = { .snapshot = "oldest" };
+  Write write = WRITE_TRUNCATE;
+  pthread_t other, shrinker;
+  bool waits;
+
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), LONG_SIZE), 0);
+  make_snapshots (1);
+  pause_arm (point);
+  other = _i == 0 ? start (read_far, &read) : start (write_far, NULL);
+  pause_wait_reached (point);
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  shrinker = start (change, &write);
+  waits = strcmp (pause_wait_either ("tracker:wait", "writer:before-source"), "tracker:wait") == 0;
+  if (!waits)
+    {
+      pause_release ("writer:before-source");
+      join (shrinker);
+    }
+  pause_release (point);
+  if (waits)
+    pause_release ("writer:before-source");
+  join (other);
+  if (waits)
+    join (shrinker);
+  pause_release ("tracker:wait");
+  if (_i != 0)
+    read_far (&read);
+  assert_far_is_hole (&read);
+  read_far (&read);
+  assert_far_is_hole (&read);
+}
+END_TEST
+
 /* A write comes when a merge of the newest level has copied all and not yet finished:
  * its old block must be in the level that stays. */
 START_TEST (test_write_at_the_end_of_a_merge)
@@ -1101,6 +1170,7 @@ race_suite (void)
     { "mkdir-during-a-long-shrink", test_mkdir_during_a_long_shrink, 1 },
     { "hole-and-mkdir", test_hole_and_mkdir, 2 },
     { "hole-and-writer", test_hole_and_writer, 2 },
+    { "shrink-of-a-large-hole", test_shrink_of_a_large_hole, 2 },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-and-limit", test_merge_and_limit, 1 },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },

@@ -26,16 +26,15 @@
 /* How often a shrink begins anew to save in steps when snapshots are made meanwhile. */
 #define SHRINK_TRIES 4
 
-/* How many bytes from offset on, up to end, are a hole. Beyond the end of a source that was cut off
- * everything looks like one: there are none where the wanted layer should have bytes. */
-static uint64_t
-hole_at (Disk *disk, uint64_t offset, uint64_t end)
+uint64_t
+range_hole (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
 {
   uint64_t stop = offset + source_hole (disk->source, offset, end - offset), size;
 
   if (stop == offset || source_size (disk->source, &size) < 0)
     return 0;
-  if (size < units_min (stop, disk->chain->layers[disk->chain->wanted]->size))
+  /* Beyond the end of a source that was cut off everything looks like a hole. */
+  if (size < units_min (stop, chain->layers[chain->wanted]->size))
     stop = units_max (size, offset);
   return stop - offset;
 }
@@ -54,7 +53,8 @@ end_of_data (Disk *disk, uint64_t offset, uint64_t end, uint64_t budget)
 
   do
     offset = end_of_region (disk, offset, end);
-  while (offset < end && offset - start < budget && hole_at (disk, offset, end) == 0);
+  while (offset < end && offset - start < budget
+         && range_hole (disk, disk->chain, offset, end) == 0);
   return offset;
 }
 
@@ -72,7 +72,7 @@ save_data (Disk *disk, uint64_t *offset, uint64_t end, uint64_t budget)
 
       if (!save_is_needless (disk, disk->chain, at, next))
         {
-          uint64_t hole = hole_at (disk, at, limit);
+          uint64_t hole = range_hole (disk, disk->chain, at, limit);
 
           PAUSE_POINT ("range:looked");
           next = hole > 0 ? at + hole : end_of_data (disk, at, limit, budget - saved);
