@@ -21,6 +21,8 @@
 
 /* Bytes that one section saves, but for a region more. */
 #define STEP (16 * MIB)
+/* The same where they are a hole (zero-run.c). */
+#define HOLE_STEP (64 * MIB)
 /* Bytes that one section zeroes: they may have to be written. */
 #define ZERO_STEP (256 * MIB)
 /* How often a shrink begins anew to save in steps when snapshots are made meanwhile. */
@@ -162,6 +164,17 @@ wanted_number (Chain *chain)
   return chain_is_idle (chain) ? 0 : chain->layers[chain->wanted]->number;
 }
 
+/* Steps end at whole regions. */
+static uint64_t
+end_of_step (Disk *disk, uint64_t offset, uint64_t limit)
+{
+  uint64_t hole_end = units_min ((offset / HOLE_STEP + 1) * HOLE_STEP, limit);
+
+  if (range_hole (disk, disk->chain, offset, hole_end) == hole_end - offset)
+    return hole_end;
+  return (offset / STEP + 1) * STEP;
+}
+
 /* Saves step by step what a shrink to that size cuts off, each in a section of its own.
  * *out_number: for what layer it began to. */
 static int
@@ -184,8 +197,10 @@ presave (Disk *disk, uint64_t size, uint32_t *out_number)
         offset = INT64_MAX; /* the rest is for the last section */
       else
         {
-          r = save_in_time (disk, disk->chain, offset, offset + STEP);
-          offset += STEP;
+          uint64_t end = end_of_step (disk, offset, limit);
+
+          r = save_in_time (disk, disk->chain, offset, end);
+          offset = end;
         }
       barrier_leave (disk->barrier, slot);
     }
