@@ -100,6 +100,12 @@ mutant 'a break does not stand in the overlay when the guest writes' break-befor
     cow/note.c 's/int r = chain_record_break \(chain\);/int r = 0;/'
 mutant 'a write relies on a break that is not written down' break-by-another-write cow/chain.c \
     's/if \(!layer_is_given_up \(chain->layers\[chain->wanted\]\)\)/if (!layer_is_broken (chain->layers[chain->wanted]))/'
+mutant 'a discard looks for holes outside of its section' hole-and-mkdir cow/range.c \
+    's/(uint64_t start = \*offset;)(.*?)slot = barrier_enter \(disk->barrier\);\n  r = save_data \([^;]*;/$1$2r = save_data (disk, offset, end, STEP);\n  slot = barrier_enter (disk->barrier);/s'
+mutant 'a long discard is one section' mkdir-during-a-long-discard cow/range.c \
+    's/save_data \(disk, offset, end, STEP\)/save_data (disk, offset, end, UINT64_MAX)/'
+mutant 'a run of holes does not wait for its readers' shrink-of-a-large-hole cow/zero-run.c \
+    's/stripe_wait_reads \([^;]*\);//'
 mutant 'a break is told after the merge' break-during-a-merge snapshot/merge.c \
     's/if \(broken_has_note \(merge->set\)\)/if (0)/'
 

@@ -82,6 +82,8 @@ mutant 'others see the entry before it is on disk' journal-second-writer cow/sav
     "s/(?=      r = keep \\(save)/$early/"
 mutant 'others see the entry before it is in the log' second-writer cow/save.c \
     "s/(?=      r = keep \\(save)/$early/"
+mutant 'others see a run of holes before it is on disk' cut-hole cow/zero-run.c \
+    's/r = overlay_settle \(run->to\);/r = 0;/'
 mutant 'the journal is not read' journal-first-writes overlay/qcow2-used.c \
     's/r == 0 && map->header.journaled/0/'
 mutant 'a journal ends before the tables are on disk' lost-entry overlay/qcow2-replay.c \

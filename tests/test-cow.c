@@ -4,14 +4,15 @@
  *
  * A pattern is played in three rounds, after three snapshots in a row, against a byte array.
  * Then each snapshot must read its bytes, each overlay must have just the granules that were
- * touched while it was the newest, and qemu-img must read from the overlays what the
- * snapshots read.
+ * touched while it was the newest (a hole that was punched may be there or not), and qemu-img must
+ * read from the overlays what the snapshots read.
  *
  * That a thread waits is seen by two things: it sleeps, and it has not done what comes after. */
 #include "base/units.h"
 #include "cow/barrier.h"
 #include "cow/tracker.h"
 #include "cow/write-clock.h"
+#include "snapshot/merge.h"
 #include "snapshot/snapshots.h"
 #include "test-util.h"
 
@@ -40,7 +41,16 @@ static uint64_t granule;
 static Snapshots *set;
 static Bytes live;
 static Bytes frozen[N_SNAPSHOTS];
-static bool *touched[N_SNAPSHOTS]; /* granules, while it was the newest snapshot */
+/* A granule, while that was the newest snapshot. */
+typedef enum
+{
+  UNTOUCHED,
+  TOUCHED_HOLE, /* only by what leaves a hole as it is: it may be saved */
+  TOUCHED,
+} Touch;
+
+static Touch *touched[N_SNAPSHOTS];
+static uint32_t numbers[N_SNAPSHOTS]; /* of their directories in the store */
 static unsigned n_frozen;
 
 static const char *
@@ -103,12 +113,15 @@ static void
 freeze (void)
 {
   Bytes *bytes = &frozen[n_frozen];
+  g_autoptr (Chain) chain = NULL;
 
   ck_assert_int_eq (snapshots_create (set, snapshot_name (n_frozen), NULL), 0);
+  chain = disk_chain (snapshots_disk (set, 0));
+  numbers[n_frozen] = chain->layers[chain->n_layers - 1]->number;
   bytes->size = live.size;
   bytes->bytes = g_malloc0 (live.size + ROOM);
   memcpy (bytes->bytes, live.bytes, live.size);
-  touched[n_frozen] = g_new0 (bool, live.size / granule + 1);
+  touched[n_frozen] = g_new0 (Touch, live.size / granule + 1);
   n_frozen++;
 }
 
@@ -121,6 +134,19 @@ typedef enum
   N_KINDS,
 } Kind;
 
+/* The granule is touched, and all of it is a hole of the source: is that no change? */
+static Touch
+touch (Kind kind, uint64_t at)
+{
+  int64_t data;
+
+  if (kind == WRITE)
+    return TOUCHED;
+  data = lseek (source_fd (disk_source (snapshots_disk (set, 0))), (off_t) (at * granule),
+                SEEK_DATA);
+  return data < 0 || (uint64_t) data >= (at + 1) * granule ? TOUCHED_HOLE : TOUCHED;
+}
+
 static void
 play (Kind kind, uint64_t from, uint64_t to, unsigned seed)
 {
@@ -128,6 +154,15 @@ play (Kind kind, uint64_t from, uint64_t to, unsigned seed)
   g_autofree uint8_t *bytes = g_malloc (to - from);
   uint64_t end = kind == WRITE ? to : MIN (to, live.size);
 
+  /* Up to the end of its last sector the snapshot has bytes: zeros, in the overlay. */
+  if (n_frozen > 0)
+    for (uint64_t i = from; i < MIN (end, units_round_up (frozen[n_frozen - 1].size, 512));
+         i = (i / granule + 1) * granule)
+      {
+        Touch *at = &touched[n_frozen - 1][i / granule];
+
+        *at = MAX (*at, touch (kind, i / granule));
+      }
   test_fill (bytes, to - from, seed, from);
   if (kind == WRITE)
     ck_assert_int_eq (disk_write (disk, bytes, to - from, from, IO_SYNC_NONE), to - from);
@@ -139,11 +174,6 @@ play (Kind kind, uint64_t from, uint64_t to, unsigned seed)
                        from, to - from),
         0);
 
-  /* Up to the end of its last sector the snapshot has bytes: zeros, in the overlay. */
-  if (n_frozen > 0)
-    for (uint64_t i = from; i < MIN (end, units_round_up (frozen[n_frozen - 1].size, 512));
-         i = (i / granule + 1) * granule)
-      touched[n_frozen - 1][i / granule] = true;
   if (kind == WRITE)
     memcpy (live.bytes + from, bytes, to - from);
   else if (from < end)
@@ -181,7 +211,7 @@ is_zero (const uint8_t *bytes, uint64_t length)
   return true;
 }
 
-/* Overlay i has the granules that were touched, once, those of zeros without data. */
+/* Overlay i has the granules that were touched, those of zeros without data. */
 static void
 assert_saved (unsigned i)
 {
@@ -194,10 +224,11 @@ assert_saved (unsigned i)
     {
       Qcow2Cluster mapping = overlay_lookup (overlay, at / 32);
       bool data = mapping.data >> at % 32 & 1, zero = mapping.zero >> at % 32 & 1;
+      Touch touch = at < n ? touched[i][at] : UNTOUCHED;
 
-      ck_assert_msg ((data || zero) == (at < n && touched[i][at]),
+      ck_assert_msg ((data || zero) == (touch == TOUCHED) || (zero && touch == TOUCHED_HOLE),
                      "snapshot %s, granule %u: saved %d, touched %d", snapshot_name (i),
-                     (unsigned) at, data || zero, at < n && touched[i][at]);
+                     (unsigned) at, data || zero, touch);
       if (data || zero)
         ck_assert_msg (zero == is_zero (frozen[i].bytes + at * granule, granule),
                        "snapshot %s, granule %u: data %d, zero %d", snapshot_name (i),
@@ -209,7 +240,8 @@ assert_saved (unsigned i)
 static void
 assert_qemu_reads (unsigned i)
 {
-  g_autofree char *name = g_strdup_printf ("disk.img.fleece/snapshots/%06u/disk.img.qcow2", i + 1);
+  g_autofree char *name
+      = g_strdup_printf ("disk.img.fleece/snapshots/%06u/disk.img.qcow2", numbers[i]);
   g_autofree char *output = NULL;
   g_autofree uint8_t *bytes = NULL;
   size_t length;
@@ -651,6 +683,158 @@ START_TEST (test_holes)
   g_clear_pointer (&snapshot, snapshot_unref);
   close_set ();
   free_disk ();
+}
+END_TEST
+
+/* Who discards a hole, or zeroes it, has nothing saved for that, be it as large as it may; a
+ * granule of data in it is saved. Not a byte is taken for it in the store. */
+START_TEST (test_punch_of_holes)
+{
+  static const int modes[]
+      = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+  const uint64_t size = 64 * GIB + 100, data_at = 20 * GIB + 8 * 4096;
+  g_autoptr (Chain) chain = NULL;
+  g_autoptr (Snapshot) snapshot = NULL;
+  Disk *disk;
+  Overlay *overlay;
+  uint8_t bytes[3 * 4096] = { 0 }, expected[3 * 4096] = { 0 };
+  uint64_t next = 0, before;
+  int errnum;
+
+  granule = 4096;
+  test_make_file (test_path ("disk.img"), size, 0);
+  if (_i / 2 != 0)
+    {
+      test_fill (expected + 4096, 4096, 1, data_at);
+      test_poke (test_path ("disk.img"), data_at, expected + 4096, 4096);
+    }
+  open_set (DISK_COPY_AUTO);
+  ck_assert_int_eq (snapshots_create (set, "a", NULL), 0);
+  disk = snapshots_disk (set, 0);
+  chain = disk_chain (disk);
+  overlay = chain->layers[0]->overlay;
+  before = overlay_allocated (overlay);
+  if (modes[_i % 2] & FALLOC_FL_PUNCH_HOLE) /* else the source would have to take blocks */
+    ck_assert_int_eq (disk_allocate (disk, modes[0], 0, size), 0);
+  else
+    ck_assert_int_eq (disk_allocate (disk, modes[1], 20 * GIB, 16 * MIB), 0);
+  if (_i / 2 == 0)
+    {
+      ck_assert (!overlay_next (overlay, &next, size / (32 * 4096) + 1, &errnum));
+      ck_assert_uint_eq (overlay_allocated (overlay), before);
+    }
+  else
+    {
+      ck_assert (overlay_next (overlay, &next, size / (32 * 4096) + 1, &errnum));
+      ck_assert_uint_eq (next, data_at / 4096 / 32);
+      next++;
+      ck_assert_uint_eq (overlay_lookup (overlay, next - 1).data, UINT32_C (1) << 8);
+    }
+  ck_assert_uint_eq (disk_count (disk, COUNTER_COPIES), _i / 2);
+  snapshot = snapshots_find (set, "a");
+  ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, sizeof bytes, data_at - 4096), sizeof bytes);
+  test_assert_bytes ("a", bytes, expected, sizeof bytes);
+  ck_assert_int_eq (disk_read (disk, bytes, 4096, data_at), 4096);
+  ck_assert (is_zero (bytes, 4096));
+  g_clear_pointer (&snapshot, snapshot_unref);
+  g_clear_pointer (&chain, chain_unref);
+  close_set ();
+}
+END_TEST
+
+/* As by a kill. */
+static void
+reopen (DiskCopyMethod copy)
+{
+  merge_stop (set);
+  snapshots_abandon (set);
+  open_set (copy);
+}
+
+static ssize_t
+read_granule (const char *name, uint64_t at, uint8_t *bytes)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, name);
+
+  return snapshot_read (snapshot, 0, bytes, 4096, at);
+}
+
+/* An older snapshot that is larger, and lacks what another program has cut off before the newer
+ * one: a shrink does not make zeros of it. */
+START_TEST (test_shrink_after_a_cut)
+{
+  uint8_t bytes[4096], data[4096];
+
+  granule = 4096;
+  test_make_file (test_path ("disk.img"), 8 * MIB, 0);
+  test_fill (data, 4096, 1, 0);
+  test_poke (test_path ("disk.img"), 6 * MIB, data, 4096);
+  open_set (DISK_COPY_AUTO);
+  ck_assert_int_eq (snapshots_create (set, "a", NULL), 0);
+  ck_assert_int_eq (truncate (test_path ("disk.img"), 4 * MIB), 0);
+  ck_assert_int_eq (snapshots_create (set, "b", NULL), 0);
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), MIB), 0);
+  ck_assert_int_eq (read_granule ("b", 2 * MIB, bytes), 4096);
+  ck_assert_int_eq (read_granule ("a", 6 * MIB, bytes), -EIO);
+  close_set ();
+}
+END_TEST
+
+/* Holes that come and go, in disks that shrink and grow, with kills, against a byte array. */
+START_TEST (test_random_holes)
+{
+  GRand *random = g_rand_new_with_seed ((guint32) _i);
+  const int32_t room = 6 * MIB;
+  bool removed = false;
+
+  granule = granules[_i % 2];
+  live = (Bytes){ g_malloc0 ((size_t) room + ROOM), 3 * MIB + 1001 };
+  n_frozen = 0;
+  test_make_file (test_path ("disk.img"), live.size, 0);
+  open_set (_i % 5 == 0 ? DISK_COPY_OFFLOAD : DISK_COPY_BOUNCE);
+  for (unsigned step = 0; step < 160; step++)
+    {
+      uint64_t from = (uint64_t) g_rand_int_range (random, 0, room);
+      uint64_t to = from + (uint64_t) g_rand_int_range (random, 1, MIB);
+      int what = g_rand_int_range (random, 0, 100);
+
+      if (g_rand_boolean (random))
+        from = from / 4096 * 4096;
+      if (step % 40 == 10 && n_frozen < N_SNAPSHOTS)
+        freeze ();
+      else if (what < 35)
+        play (WRITE, from, MIN (from + (to - from) / 8 + 1, (uint64_t) room), 2 + step % 4);
+      else if (what < 65 && to > from)
+        play (what < 50 ? ZERO : PUNCH, from, to, 1);
+      else if (what < 90)
+        {
+          ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), from), 0);
+          if (from < live.size)
+            memset (live.bytes + from, 0, live.size - from);
+          live.size = from;
+        }
+      else if (what < 95 && n_frozen > 0)
+        reopen (DISK_COPY_BOUNCE);
+      else
+        {
+          close_set ();
+          open_set (DISK_COPY_BOUNCE);
+        }
+      if (step == 130 && _i % 3 == 0)
+        {
+          ck_assert_int_eq (snapshots_remove (set, "b"), 0);
+          removed = true;
+        }
+      for (unsigned i = 0; i < n_frozen && step % 4 == 0; i++)
+        if (i != 1 || !removed)
+          assert_frozen (i);
+      assert_live ();
+    }
+  close_set ();
+  for (unsigned i = 0; i < N_SNAPSHOTS && !removed && test_have ("qemu-img"); i++)
+    assert_qemu_reads (i);
+  free_disk ();
+  g_rand_free (random);
 }
 END_TEST
 
@@ -1324,6 +1508,9 @@ cow_suite (void)
   tcase_add_loop_test (requests, test_bad_allocate, 0, G_N_ELEMENTS (bad_allocations));
   tcase_add_test (requests, test_read_parts);
   tcase_add_loop_test (requests, test_holes, 0, G_N_ELEMENTS (hole_tables));
+  tcase_add_loop_test (requests, test_punch_of_holes, 0, 4);
+  tcase_add_test (requests, test_shrink_after_a_cut);
+  tcase_add_loop_test (requests, test_random_holes, 0, 30);
   tcase_add_loop_test (requests, test_holes_within_granules, DISK_COPY_AUTO, DISK_COPY_OFFLOAD + 1);
   tcase_add_test (barrier, test_barrier_shared);
   tcase_add_test (barrier, test_barrier_closer_waits);

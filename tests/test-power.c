@@ -147,6 +147,23 @@ START_TEST (holes)
 }
 END_TEST
 
+/* A hole of several regions is cut off: its entries are on disk before a guest can have other bytes
+ * there. */
+START_TEST (cut_hole)
+{
+  bed = bed_new (&medium);
+  bed_open (bed, true);
+  bed_resize (bed, 0, 4 * MIB);
+  bed_mkdir (bed, "a");
+  bed_resize (bed, 0, MIB);
+  bed_resize (bed, 0, 4 * MIB);
+  bed_write (bed, 0, 3 * MIB, 8 * KIB);
+  bed_flush (bed, 0);
+  bed_close (bed);
+  crash ("cut hole", &usual);
+}
+END_TEST
+
 /* Writes of before the snapshot that no guest has flushed. */
 START_TEST (unflushed)
 {
@@ -768,6 +785,7 @@ suite (void)
   add (suite, "names", names, 2);
   add (suite, "first-writes", first_writes, 1);
   add (suite, "holes", holes, 1);
+  add (suite, "cut-hole", cut_hole, 1);
   add (suite, "unflushed", unflushed, 1);
   add (suite, "small-merge", small_merge, 2);
   add (suite, "merge-down", merge_down, 1);

@@ -622,6 +622,19 @@ prepare_merge (bool up)
   overwrite (0, up ? 9 : 1);
 }
 
+/* Makes the disk larger, full of OLD: ranges of it are saved in several steps. */
+#define LONG_SIZE (40 << 20)
+
+static void
+make_long (void)
+{
+  g_autofree char *bytes = g_malloc (LONG_SIZE);
+
+  memset (bytes, OLD, LONG_SIZE);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, LONG_SIZE, 0, IO_SYNC_NONE),
+                    LONG_SIZE);
+}
+
 static void *
 punch_all (void *size)
 {
@@ -632,18 +645,58 @@ punch_all (void *size)
   return NULL;
 }
 
-/* A long range is saved step by step, so that a mkdir has to wait for a step at most. That holds
- * for the copies, too, that a snapshot needs which is made before the range takes effect. */
-START_TEST (test_mkdir_during_a_long_range)
+static void *
+empty (void *data)
 {
-  uint64_t size = 64 << 20;
-  pthread_t writer;
-  Read read = { .snapshot = "between" };
+  (void) data;
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), 0), 0);
+  return NULL;
+}
 
-  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), size), 0);
+/* A long discard goes step by step, and others come in between, with a snapshot too: it has the
+ * first step, and not the second. */
+START_TEST (test_mkdir_during_a_long_discard)
+{
+  uint64_t size = LONG_SIZE;
+  g_autoptr (Snapshot) snapshot = NULL;
+  char bytes[GRANULE];
+  pthread_t writer;
+
+  make_long ();
+  make_snapshots (1);
+  pause_arm ("writer:before-source");
+  writer = start (punch_all, &size);
+  pause_wait_reached ("writer:before-source");
+  pause_arm ("range:step");
+  pause_release ("writer:before-source");
+  pause_wait_reached ("range:step");
+  mkdir_ ("between");
+  overwrite (LONG_SIZE / GRANULE - 1, 1);
+  pause_release ("range:step");
+  join (writer);
+
+  assert_snapshot_is_old ("oldest");
+  snapshot = snapshots_find (set, "between");
+  ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, GRANULE, PLACE), GRANULE);
+  ck_assert_msg (is_all (bytes, 0), "the snapshot lacks the first step");
+  for (uint64_t at = LONG_SIZE - (1 << 20); at < LONG_SIZE; at += GRANULE)
+    {
+      ck_assert_int_eq (snapshot_read (snapshot, 0, bytes, GRANULE, at), GRANULE);
+      ck_assert_msg (is_all (bytes, OLD), "the snapshot has a later step");
+    }
+}
+END_TEST
+
+/* A shrink saves step by step, so that a mkdir has to wait for a step at most. That holds for the
+ * copies, too, that a snapshot needs which is made before the shrink takes effect. */
+START_TEST (test_mkdir_during_a_long_shrink)
+{
+  pthread_t writer;
+
+  make_long ();
   make_snapshots (1);
   pause_arm ("range:presaved");
-  writer = start (punch_all, &size);
+  writer = start (empty, NULL);
   pause_wait_reached ("range:presaved");
   mkdir_ ("between");
   pause_arm ("range:step");
@@ -653,9 +706,157 @@ START_TEST (test_mkdir_during_a_long_range)
   pause_release ("range:step");
   join (writer);
   pause_release ("writer:before-source");
-  read_place (&read);
-  assert_frozen (&read);
+  assert_snapshot_is_old ("between");
   assert_snapshot_is_old ("oldest");
+}
+END_TEST
+
+/* Makes a hole of the disk from PLACE on, and of that a snapshot. */
+static void
+snapshot_hole (const char *name)
+{
+  ck_assert_int_eq (disk_allocate (snapshots_disk (set, 0),
+                                   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PLACE,
+                                   DISK_SIZE - PLACE),
+                    0);
+  mkdir_ (name);
+}
+
+static void *
+mkdir_and_tell (void *name)
+{
+  mkdir_ (name);
+  pause_point ("test:made");
+  return NULL;
+}
+
+/* A discard has seen that there is a hole; then another writes there, and a snapshot is wanted: it
+ * has to wait, for it would lose what was written. */
+START_TEST (test_hole_and_mkdir)
+{
+  Read before = { .snapshot = "between", .n = 0 }, after = { .snapshot = "between" };
+  Write write = _i == 0 ? WRITE_PUNCH : WRITE_ZERO;
+  pthread_t discarder, maker;
+  bool made;
+
+  snapshot_hole ("oldest");
+  pause_arm ("range:looked");
+  discarder = start (change, &write);
+  pause_wait_reached ("range:looked");
+  change (&(Write){ WRITE_DATA });
+  pause_watch ("barrier:closing");
+  pause_watch ("test:made");
+  maker = start (mkdir_and_tell, (void *) "between");
+  made = strcmp (pause_wait_either ("barrier:closing", "test:made"), "test:made") == 0;
+  if (made)
+    read_place (&before);
+  pause_release ("range:looked");
+  join (discarder);
+  join (maker);
+  pause_release ("barrier:closing");
+  pause_release ("test:made");
+  read_place (&after);
+  ck_assert_int_eq (after.n, GRANULE);
+  ck_assert_msg (!made || memcmp (before.bytes, after.bytes, GRANULE) == 0,
+                 "the snapshot got other bytes");
+  ck_assert_msg (is_all (after.bytes, 0) || is_all (after.bytes, NEW), "these were never there");
+}
+END_TEST
+
+/* A discard of a hole passes a writer who waits for a frozen read of it; all of them come to their
+ * end, and the reader has the hole. */
+START_TEST (test_hole_and_writer)
+{
+  Read read = { .snapshot = "oldest" };
+  Write write = _i == 0 ? WRITE_PUNCH : WRITE_ZERO;
+  pthread_t reader, writer;
+
+  snapshot_hole ("oldest");
+  pause_arm ("reader:registered");
+  reader = start (read_place, &read);
+  pause_wait_reached ("reader:registered");
+  pause_watch ("tracker:wait");
+  writer = start (change, &(Write){ WRITE_DATA });
+  pause_wait_reached ("tracker:wait");
+  change (&write);
+  pause_release ("reader:registered");
+  join (reader);
+  join (writer);
+  pause_release ("tracker:wait");
+  ck_assert_int_eq (read.n, GRANULE);
+  ck_assert_msg (is_all (read.bytes, 0), "the snapshot's reader got new bytes");
+  read_place (&read);
+  ck_assert_msg (is_all (read.bytes, 0), "the snapshot has other bytes than a hole");
+}
+END_TEST
+
+/* Within a hole of many regions. */
+#define FAR (20 << 20)
+
+static void *
+read_far (void *data)
+{
+  Read *read = data;
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
+
+  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, FAR);
+  return NULL;
+}
+
+static void *
+write_far (void *data)
+{
+  char bytes[GRANULE];
+
+  (void) data;
+  memset (bytes, NEW, sizeof bytes);
+  ck_assert_int_eq (disk_write (snapshots_disk (set, 0), bytes, GRANULE, FAR, IO_SYNC_NONE),
+                    GRANULE);
+  return NULL;
+}
+
+static void
+assert_far_is_hole (const Read *read)
+{
+  ck_assert_int_eq (read->n, GRANULE);
+  ck_assert_msg (is_all (read->bytes, 0), "the snapshot has other bytes than a hole");
+}
+
+/* A shrink that cuts off a large hole waits for who reads there at the source, or copies. */
+START_TEST (test_shrink_of_a_large_hole)
+{
+  const char *point = _i == 0 ? "reader:registered" : "writer:claimed";
+  Read read = { .snapshot = "oldest" };
+  Write write = WRITE_TRUNCATE;
+  pthread_t other, shrinker;
+  bool waits;
+
+  ck_assert_int_eq (disk_truncate (snapshots_disk (set, 0), LONG_SIZE), 0);
+  make_snapshots (1);
+  pause_arm (point);
+  other = _i == 0 ? start (read_far, &read) : start (write_far, NULL);
+  pause_wait_reached (point);
+  pause_watch ("tracker:wait");
+  pause_arm ("writer:before-source");
+  shrinker = start (change, &write);
+  waits = strcmp (pause_wait_either ("tracker:wait", "writer:before-source"), "tracker:wait") == 0;
+  if (!waits)
+    {
+      pause_release ("writer:before-source");
+      join (shrinker);
+    }
+  pause_release (point);
+  if (waits)
+    pause_release ("writer:before-source");
+  join (other);
+  if (waits)
+    join (shrinker);
+  pause_release ("tracker:wait");
+  if (_i != 0)
+    read_far (&read);
+  assert_far_is_hole (&read);
+  read_far (&read);
+  assert_far_is_hole (&read);
 }
 END_TEST
 
@@ -973,7 +1174,11 @@ race_suite (void)
     { "mkdir-drains", test_mkdir_drains_writers, N_WRITES },
     { "hung-copy-during-mkdir", test_hung_copy_during_mkdir, 1 },
     { "write-during-mkdir", test_write_during_mkdir, N_WRITES },
-    { "mkdir-during-a-long-range", test_mkdir_during_a_long_range, 1 },
+    { "mkdir-during-a-long-discard", test_mkdir_during_a_long_discard, 1 },
+    { "mkdir-during-a-long-shrink", test_mkdir_during_a_long_shrink, 1 },
+    { "hole-and-mkdir", test_hole_and_mkdir, 2 },
+    { "hole-and-writer", test_hole_and_writer, 2 },
+    { "shrink-of-a-large-hole", test_shrink_of_a_large_hole, 2 },
     { "write-at-the-end-of-a-merge", test_write_at_the_end_of_a_merge, 2 * N_WRITES },
     { "merge-and-limit", test_merge_and_limit, 1 },
     { "merge-waits", test_merge_waits_for_writers, 2 * N_WRITES },

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ static Snapshots *set;
 static SnapshotsImage images[3];
 static unsigned n_images;
 static unsigned max_snapshots;
+static bool durable;
 
 /* --- opening and closing --- */
 
@@ -51,14 +53,17 @@ set_up (void)
   set = NULL;
   n_images = 0;
   max_snapshots = 10;
+  durable = false;
 }
 
 static Snapshots *
 try_open (const char *store, GError **error)
 {
-  SnapshotsConfig config = {
-    .store = store, .granule = GRANULE, .max_snapshots = max_snapshots, .copy = DISK_COPY_BOUNCE
-  };
+  SnapshotsConfig config = { .store = store,
+                             .granule = GRANULE,
+                             .max_snapshots = max_snapshots,
+                             .durable = durable,
+                             .copy = DISK_COPY_BOUNCE };
 
   return snapshots_open (&config, images, n_images, error);
 }
@@ -574,6 +579,68 @@ START_TEST (test_mtimes_after_kill)
 END_TEST
 
 /* An id is never given again, also not that of the newest one, removed just before a remount. */
+/* What malloc() has given out. */
+static size_t
+memory_in_use (void)
+{
+#if __GLIBC_PREREQ(2, 33)
+  struct mallinfo2 info = mallinfo2 ();
+#else
+  struct mallinfo info = mallinfo ();
+#endif
+
+  return (size_t) info.uordblks + (size_t) info.hblkhd;
+}
+
+/* Makes n levels more with a block each, and dies. Returns what the set takes that opens the store
+ * then: it is closed clean. */
+static size_t
+memory_after_kill (unsigned n)
+{
+  static unsigned n_made;
+  g_autoptr (GError) error = NULL;
+  size_t before, after;
+
+  open_set ();
+  for (unsigned i = 0; i < n; i++)
+    {
+      g_autofree char *name = g_strdup_printf ("%u", n_made++);
+
+      ck_assert_int_eq (snapshots_create (set, name, NULL), 0);
+      write_pattern (0, n_made % 512 * GRANULE, GRANULE, 2);
+    }
+  merge_stop (set);
+  snapshots_abandon (set);
+  before = memory_in_use ();
+  open_set ();
+  after = memory_in_use ();
+  close_set ();
+  return after - before;
+}
+
+/* The manual says how much memory a level takes at the least: no more after a kill. Beside what is
+ * allocated there is a page of the table of blocks. */
+START_TEST (test_memory_after_kill)
+{
+  enum
+  {
+    FEW = 4,
+    MANY = 64,
+    PER_LEVEL = 16 * 1024,
+    PAGE = 4096,
+  };
+  size_t few, many;
+
+  add_image ("vm1.img", SIZE, 1);
+  max_snapshots = FEW + MANY;
+  durable = _i != 0;
+  few = memory_after_kill (FEW);
+  many = memory_after_kill (MANY);
+  ck_assert_msg (many <= few + MANY * (PER_LEVEL - PAGE), "%zu bytes for each level",
+                 (many - few) / MANY + PAGE);
+}
+END_TEST
+
 START_TEST (test_ids)
 {
   uint32_t greatest = 0;
@@ -1346,6 +1413,7 @@ snapshots_suite (void)
   tcase_add_test (again, test_mtimes);
   tcase_add_test (again, test_mtimes_after_kill);
   tcase_add_test (again, test_emptied);
+  tcase_add_loop_test (again, test_memory_after_kill, 0, 2);
   tcase_add_test (again, test_ids);
   tcase_add_loop_test (merge, test_merge, 0, 2 * G_N_ELEMENTS (merges));
   tcase_add_test (merge, test_survey_merge);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the files of a disk's engine share: disk.c (the guest's verbs), save.c
- * (steps 2 to 5), copy.c (bytes to an overlay), deadline.c (steps 2 to 5 in
- * bounded time), frozen.c (snapshot reads), seek.c (their holes), transfer.c (merges), tail.c (a
- * source that was cut off) and note.c (breaks that are not forgotten). */
+/* What the files of a disk's engine share: disk.c (the guest's verbs), range.c (those of long
+ * ranges), save.c (steps 2 to 5), zero-run.c (those for large holes), copy.c (bytes to an overlay),
+ * deadline.c (steps 2 to 5 in bounded time), frozen.c (snapshot reads), seek.c (their holes),
+ * transfer.c (merges), tail.c (a source that was cut off) and note.c (breaks that are not
+ * forgotten). */
 #pragma once
 
 #include "cow/counters.h"
@@ -105,6 +106,13 @@ int save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
 bool save_is_needless (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
 /* The end of what has to be saved of a range that ends there; 0: nothing. */
 uint64_t save_limit (Chain *chain, uint64_t end);
+
+/* How many bytes from offset on, up to end, are a hole of the source: zeros, if they are not saved
+ * when this returns. None where the source ends before the wanted layer does. */
+uint64_t range_hole (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
+/* Steps 2 to 5 for a run of regions that are a hole, from offset on and before end. Returns how
+ * many bytes it has done; 0: none, for whatever reason, save_range() does them one by one. */
+uint64_t zero_run_save (Disk *disk, Chain *chain, uint64_t offset, uint64_t end);
 
 /* As save_range(), in at most cbw_timeout seconds; then the policy decides: 0 with what needs
  * these bytes broken and that written down, or -ETIMEDOUT. */

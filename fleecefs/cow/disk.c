@@ -4,13 +4,6 @@
 #include "cow/disk-private.h"
 
 #include <errno.h>
-#include <linux/falloc.h>
-
-/* What a zero, discard or shrink saves in one write section at most, ahead of the one in
- * which it takes effect: a long section would hold up mkdir and then everybody. */
-#define PRESAVE_STEP (16 * MIB)
-/* How often this is done when snapshots are made meanwhile. */
-#define PRESAVE_TRIES 4
 
 Disk *
 disk_new (Source *source, const DiskConfig *config)
@@ -180,112 +173,6 @@ ssize_t
 disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset, IoSync sync)
 {
   return write_section (disk, buffer, length, offset, sync, save_nothing);
-}
-
-/* The number of the layer that granules are saved for; 0: none. */
-static uint32_t
-wanted_number (Chain *chain)
-{
-  return chain_is_idle (chain) ? 0 : chain->layers[chain->wanted]->number;
-}
-
-/* Saves a long range step by step, each in a section of its own. *out_number: for what layer it
- * began to. */
-static int
-presave (Disk *disk, uint64_t offset, uint64_t end, uint32_t *out_number)
-{
-  const uint64_t start = offset;
-  int r = 0;
-
-  while (r == 0 && end - offset > PRESAVE_STEP)
-    {
-      unsigned slot = barrier_enter (disk->barrier);
-
-      PAUSE_POINT ("range:step");
-      if (offset == start)
-        *out_number = wanted_number (disk->chain);
-      if (chain_is_idle (disk->chain) || offset >= disk->chain->layers[disk->chain->wanted]->size)
-        end = offset; /* nothing to save from here on */
-      else
-        r = save_in_time (disk, disk->chain, offset, offset + PRESAVE_STEP);
-      barrier_leave (disk->barrier, slot);
-      offset += end == offset ? 0 : PRESAVE_STEP;
-    }
-  return r;
-}
-
-/* Enters the section in which the range takes effect, with all but the last step saved. A snapshot
- * made meanwhile needs copies of its own: then they are made in the same way. Not for ever, lest
- * who makes one snapshot after the other keeps the guest waiting. */
-static int
-enter_presaved (Disk *disk, uint64_t offset, uint64_t end, unsigned *out_slot)
-{
-  for (unsigned try = 1;; try++)
-    {
-      uint32_t number = 0;
-      int r = presave (disk, offset, end, &number);
-
-      if (r < 0)
-        return r;
-      PAUSE_POINT ("range:presaved");
-      *out_slot = barrier_enter (disk->barrier);
-      if (end - offset <= PRESAVE_STEP || wanted_number (disk->chain) == number
-          || try == PRESAVE_TRIES)
-        return 0;
-      barrier_leave (disk->barrier, *out_slot);
-    }
-}
-
-int
-disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length)
-{
-  bool destroys = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
-  unsigned slot;
-  int r;
-
-  if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0)
-    return -EOPNOTSUPP;
-  if (length == 0 || offset > (uint64_t) INT64_MAX - length)
-    return length == 0 ? -EINVAL : -EFBIG;
-  r = enter_presaved (disk, offset, destroys ? offset + length : offset, &slot);
-  if (r < 0)
-    return r;
-  if (destroys)
-    r = save_in_time (disk, disk->chain, offset, offset + length);
-  if (r == 0)
-    {
-      PAUSE_POINT ("writer:before-source");
-      write_clock_tick (&disk->clock);
-      r = source_allocate (disk->source, mode, offset, length);
-      counters_add (disk->counters, COUNTER_DISCARDS, r == 0);
-    }
-  barrier_leave (disk->barrier, slot);
-  return r;
-}
-
-int
-disk_truncate (Disk *disk, uint64_t size)
-{
-  unsigned slot;
-  int r;
-
-  if (source_is_block (disk->source))
-    return -EPERM;
-  if (size > INT64_MAX)
-    return -EFBIG;
-  r = enter_presaved (disk, size, INT64_MAX, &slot);
-  if (r < 0)
-    return r;
-  r = save_in_time (disk, disk->chain, size, INT64_MAX);
-  if (r == 0)
-    {
-      PAUSE_POINT ("writer:before-source");
-      write_clock_tick (&disk->clock);
-      r = source_truncate (disk->source, size);
-      counters_add (disk->counters, COUNTER_DISCARDS, r == 0);
-    }
-  barrier_leave (disk->barrier, slot);
-  return r;
 }
 
 int

@@ -112,7 +112,9 @@ ssize_t disk_write (Disk *disk, const void *buffer, size_t length, uint64_t offs
 ssize_t disk_write_saved (Disk *disk, const void *buffer, size_t length, uint64_t offset,
                           IoSync sync);
 /* fallocate(2) with mode 0 or any of FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE;
- * -EOPNOTSUPP for others. */
+ * -EOPNOTSUPP for others. What is a hole already needs no copy. A long range is not one change: it
+ * takes effect step by step, and a snapshot that is made meanwhile, or an error, finds a part of it
+ * done, from its beginning on. */
 int disk_allocate (Disk *disk, int mode, uint64_t offset, uint64_t length);
 /* Resizes a regular file; -EPERM for a block device. */
 int disk_truncate (Disk *disk, uint64_t size);

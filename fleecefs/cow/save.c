@@ -321,7 +321,14 @@ save_range (Disk *disk, Chain *chain, uint64_t offset, uint64_t end)
       if (is_saved_and_quiet (&save))
         trace_copy_skip (disk->image, offset, length);
       else
-        r = save_piece (&save);
+        {
+          uint64_t run = zero_run_save (disk, chain, offset, end);
+
+          if (run > 0)
+            length = run;
+          else
+            r = save_piece (&save);
+        }
     }
   return r;
 }

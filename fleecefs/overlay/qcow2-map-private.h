@@ -39,7 +39,8 @@ struct _Qcow2Map
   uint64_t n_entries; /* of a table */
   GroupSync *sync;
   bool durable;      /* once other threads use it */
-  uint64_t n_loaded; /* clusters of the file when it was loaded; 0 for a new image */
+  uint64_t n_loaded; /* clusters of the file when it was loaded, but for an unused end if it was not
+                      * closed; 0 for a new image */
 
   Qcow2Journal journal; /* of a durable image */
   Qcow2Log log;         /* the same */

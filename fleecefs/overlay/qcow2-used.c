@@ -63,6 +63,19 @@ qcow2_use (Qcow2Map *map, uint64_t offset)
          && take_bit (map->used, cluster);
 }
 
+/* The end of the file as it was loaded was never used, or is not any more: that is no leak, the
+ * next clusters are taken there. A file's room for writes to come would be thousands of leaks. */
+static void
+trim_end (Qcow2Map *map)
+{
+  uint64_t n = map->n_loaded;
+
+  while ((map->used[(n - 1) / 8] >> (n - 1) % 8 & 1) == 0)
+    n--;
+  map->n_loaded = n;
+  map->next_cluster = n;
+}
+
 void
 qcow2_note_unused (Qcow2Map *map)
 {
@@ -75,6 +88,7 @@ bool
 qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
 {
   int r = qcow2_map_load_all (map);
+  uint64_t n_clusters = map->n_loaded;
 
   if (r == 0 && map->header.journaled)
     {
@@ -89,15 +103,9 @@ qcow2_find_leaks (Qcow2Map *map, const char *path, GError **error)
     return fail (error, EUCLEAN, "overlay '%s' is damaged: bad L2 table", path);
   if (r < 0)
     return fail_errno (error, -r, "cannot read an L2 table of overlay '%s'", path);
+  trim_end (map);
   qcow2_note_unused (map);
-  if (map->leaks->len > QCOW2_LEAKS_MAX)
+  if (map->leaks->len + (n_clusters - map->n_loaded) > QCOW2_LEAKS_MAX)
     return fail (error, EINVAL, "overlay '%s' is damaged: the file is too long", path);
-  /* Those at the end are not leaked, they are beyond it. */
-  while (map->leaks->len > 0
-         && g_array_index (map->leaks, uint64_t, map->leaks->len - 1) + 1 == map->next_cluster)
-    {
-      g_array_set_size (map->leaks, map->leaks->len - 1);
-      map->next_cluster--;
-    }
   return true;
 }
