@@ -75,8 +75,9 @@ is_dropping () {
 	return 1
 }
 
+# For a page, or for an answer to something else.
 is_waiting () {
-	grep -q '^State:.D' "/proc/$1/status"
+	grep -q '^State:.D' "/proc/$1/status" || grep -q request_wait_answer "/proc/$1/wchan"
 }
 
 # read_at MIB DESCRIPTOR [OPERAND...]: in the background; sets $reader.
@@ -137,7 +138,7 @@ ends () {
 break_while_read
 kill -STOP "$pid"
 read_at 10 "$second_fd"
-await is_waiting "$reader" || fail 'the second reader does not wait'
+await is_waiting "$reader" || stuck 'the second reader does not wait'
 kill -9 "$pid"
 ends 'kill -9' "$first" "$reader"
 
@@ -148,7 +149,7 @@ read_at 9 "$live_fd" iflag=direct
 live=$reader
 await n_held 2 || fail 'the live read is not held'
 read_at 10 "$second_fd"
-await is_waiting "$reader" || fail 'the second reader does not wait'
+await is_waiting "$reader" || stuck 'the second reader does not wait'
 kill -TERM "$pid"
 rm hold
 ends 'SIGTERM' "$first" "$reader"
