@@ -43,10 +43,11 @@ gives () {
 
 mkdir directory
 touch disk.img
-gives 'fleecectl ' list status
+gives 'fleecectl ' list status umount
 gives 'fleecectl s' status
 gives 'fleecectl list --' --help --json --version
 gives 'fleecectl status --w' --watch
+gives 'fleecectl umount --' --dead --force --help --lazy --timeout --version
 gives 'fleecectl list dir' directory
 gives 'fleecefs d' directory disk.img
 gives 'fleecefs -o gran' granule=
@@ -66,8 +67,11 @@ completes 'fleecefs -o '
 	printf '%s\n' "${COMPREPLY[@]}" | grep -qxF -- "$option" || fail "-o $option is not completed"
 done || exit 1
 completes 'fleecectl status --'
+all=("${COMPREPLY[@]}")
+completes 'fleecectl umount --'
+all+=("${COMPREPLY[@]}")
 "$FLEECECTL" --help | grep -oE -- '--[a-z]+' | while read -r option; do
-	printf '%s\n' "${COMPREPLY[@]}" | grep -qxF -- "$option" || fail "$option is not completed"
+	printf '%s\n' "${all[@]}" | grep -qxF -- "$option" || fail "$option is not completed"
 done || exit 1
 
 # Names with blanks and quotes, at a terminal. Its bash says what is in the line by a key.

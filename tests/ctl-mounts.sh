@@ -24,7 +24,12 @@ expect_error 2 "bad option '-x'" "$FLEECECTL" -xj list
 expect_error 2 "bad option '--json=1'" "$FLEECECTL" list --json=1
 expect_error 2 "bad option '--watch=0': give" "$FLEECECTL" status -w0
 expect_error 2 "bad option '--watch=0': give seconds from 1 to 3600" "$FLEECECTL" status --watch=0
-expect_error 2 'watch is for status' "$FLEECECTL" list --watch
+expect_error 2 "'--timeout=x': give seconds from 0 to 86400" "$FLEECECTL" umount -tx one
+expect_error 2 '--watch is not for list' "$FLEECECTL" list --watch
+expect_error 2 '--force is not for status' "$FLEECECTL" status -f
+expect_error 2 '--json is not for umount' "$FLEECECTL" umount --json one
+expect_error 2 'no mountpoint given' "$FLEECECTL" umount
+expect_error 2 '--dead goes with no other option' "$FLEECECTL" umount --dead --force one
 expect_error 2 'do not go together' "$FLEECECTL" status --watch --json
 "$FLEECECTL" --help >output || fail 'no help'
 grep -q '^Usage: fleecectl list' output || fail "$(cat output)"

@@ -22,6 +22,7 @@ target install
 [ "$(cd root && find . ! -type d | sort)" = './opt/fleece/bin/fleecectl
 ./opt/fleece/bin/fleecefs
 ./opt/fleece/lib/systemd/system/fleecefs@.service
+./opt/fleece/sbin/umount.fuse.fleecefs
 ./opt/fleece/share/bash-completion/completions/fleecectl
 ./opt/fleece/share/bash-completion/completions/fleecefs
 ./opt/fleece/share/man/man7/fleecefs-backup.7

@@ -47,6 +47,7 @@ for process in "$pid" "$(unmounter)"; do
 	for fd in "/proc/$process/fd"/*; do
 		target=$(readlink "$fd") || continue
 		case $target in
+		'/memfd:fleecefs-mount '*) [ "$process" = "$pid" ] || fail "not only the daemon has $target" ;;
 		/dev/null | /dev/fuse | "$tmp/a.img" | "$tmp/s" | "$tmp/s/"* | pipe:* | socket:*) ;;
 		*) fail "process $process holds ${fd##*/}: $target" ;;
 		esac

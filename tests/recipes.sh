@@ -70,6 +70,7 @@ for name in guest-snapshot rotate with-snapshot backup-rsync backup-borg backup-
 	recipe "$name" >"bin/$name" || exit 1
 	chmod +x "bin/$name"
 done
+ln -s "$FLEECECTL" bin/fleecectl
 system_path=$PATH
 export PATH=$tmp/doubles:$tmp/bin:$PATH
 

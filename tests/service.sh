@@ -13,7 +13,7 @@ need_root
 private_mounts "$@"
 setup
 
-sed "s|@bindir@/fleecefs|$FLEECEFS|" "$top_srcdir/fleecefs/fleecefs.service.in" \
+sed "s|@bindir@/fleecefs|$FLEECEFS|; s|@bindir@/fleecectl|$FLEECECTL|" "$top_srcdir/fleecefs/fleecefs.service.in" \
 	>fleecefs@vm.service
 ! grep '@[a-z]*@' fleecefs@vm.service || fail 'not all is filled in'
 
@@ -26,14 +26,14 @@ grep fleecefs output && fail 'systemd-analyze verify finds the above'
 systemd-analyze security --offline=yes --threshold=50 "$tmp/fleecefs@vm.service" >output 2>&1 ||
 	fail "systemd-analyze security: $(tail -n 3 output)"
 
-# The shell's words of ExecStartPre=, as systemd passes them on.
-first=$(sed -n '/^ExecStartPre=/,/[^\\]$/p' fleecefs@vm.service |
-	sed "s/^ExecStartPre=.bin.sh -c '//; s/'\$//; s/\\\\\$//; s/\\\$\\\$/\$/g")
+# What ExecStartPre= and ExecStopPost= do.
+grep -E '^Exec(StartPre|StopPost)=' fleecefs@vm.service | cut -d= -f2- | sort -u >commands
+[ "$(wc -l <commands)" = 1 ] || fail "not one command: $(cat commands)"
 mkdir m
 head -c 64K /dev/urandom >'a b.img'
 cp 'a b.img' c.img
 clean () {
-	MOUNTPOINT=$tmp/m sh -c "$first" || fail "ExecStartPre: status $?"
+	MOUNTPOINT=$tmp/m sh -c "$(cat commands)" || fail "ExecStartPre: status $?"
 }
 clean
 mount_fleecefs c.img m

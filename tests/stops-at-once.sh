@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# fleecefs ends at once, by SIGKILL and by SIGTERM, while the kernel drops the pages of a snapshot
+# fleecefs ends at once, by SIGKILL, SIGTERM or a crash, while the kernel drops the pages of a snapshot
 # and waits for a read of it: readers get an error, and the next start is taken. The first two are
-# forced, with a read that the image holds up and one that nobody takes from the kernel; then, for
-# as many seconds as the argument says (8), at random moments.
+# forced, with a read that the image holds up and one that nobody takes from the kernel. When all of
+# its processes are killed at once, fleecectl umount --dead ends what hangs. Then, for as many seconds
+# as the argument says (8), at random moments.
 
 set -u
 
@@ -80,9 +81,11 @@ is_waiting () {
 	grep -q '^State:.D' "/proc/$1/status" || [ "$(cat "/proc/$1/wchan")" = request_wait_answer ]
 }
 
-# read_at MIB DESCRIPTOR [OPERAND...]: in the background; sets $reader.
+# read_at MIB DESCRIPTOR: in the background; sets $reader. Asks for a page, and for nothing before it,
+# as dd(1) and what opens a handle would.
 read_at () {
-	dd bs=4k skip=$(($1 * 256)) count=1 status=none "${@:3}" <&"$2" >/dev/null 2>>errors &
+	perl -MPOSIX -e 'lseek 9, $ARGV[0] << 20, SEEK_SET and defined POSIX::read (9, my $page, 4096) or exit 1' \
+		"$1" 9<&"$2" 2>>errors &
 	reader=$!
 }
 
@@ -145,7 +148,7 @@ ends 'kill -9' "$first" "$reader"
 # SIGTERM, when both threads are busy, so that nobody takes the second read: they answer what they
 # have and take no more.
 break_while_read
-read_at 9 "$live_fd" iflag=direct
+read_at 9 "$live_fd"
 live=$reader
 await n_held 2 || fail 'the live read is not held'
 read_at 10 "$second_fd"
@@ -154,6 +157,41 @@ kill -TERM "$pid"
 rm hold
 ends 'SIGTERM' "$first" "$reader"
 wait "$live"
+
+# By a crash, with a read that waits in it.
+for signal in ABRT SEGV QUIT; do
+	break_while_read
+	kill "-$signal" "$pid"
+	ends "SIG$signal" "$first"
+done
+
+# SIGQUIT of a terminal, SIGKILL of a group: what drops pages is not in it.
+break_while_read
+dropper=$(for process in $(processes "FLEECEFS_TEST=$base"); do
+	grep -lx fleecefs-drop "/proc/$process/comm"
+done | cut -d / -f 3)
+[ "$(ps -o pgid= -p "$dropper" | tr -d ' ')" = "$dropper" ] || stuck 'it is in the group of the daemon'
+kill -QUIT "$dropper"
+kill -STOP "$pid"
+read_at 10 "$second_fd"
+await is_waiting "$reader" || stuck 'the second reader does not wait'
+kill -9 -- "-$(ps -o pgid= -p "$pid" | tr -d ' ')"
+ends 'SIGKILL of the group' "$first" "$reader"
+
+# SIGKILL of all, as of a control group: the daemon ends, and so image and store are free. The mount
+# may not answer, and what drops pages may wait for what nobody has read, until --dead ends that.
+break_while_read
+kill -STOP "$pid"
+read_at 10 "$second_fd"
+await is_waiting "$reader" || stuck 'the second reader does not wait'
+# shellcheck disable=SC2046 # numbers
+kill -9 $(processes "FLEECEFS_TEST=$base")
+await_exit 10 "$pid" || stuck 'SIGKILL of all: the daemon still runs after 10 s'
+await_exit 0 "$reader" && fail 'SIGKILL of all: nothing hangs, so this tests nothing'
+rm hold
+timeout 30 "$FLEECECTL" umount --dead mnt || stuck 'SIGKILL of all: --dead fails'
+[ -z "$(mounts_here)" ] || stuck 'SIGKILL of all: --dead leaves the mount'
+ends 'SIGKILL of all' "$first" "$reader"
 
 # At random: snapshots are read through the page cache, and removed, and the daemon is killed within
 # milliseconds.
@@ -173,7 +211,7 @@ until [ "$SECONDS" -gt $((${started:=$SECONDS} + ${1:-8})) ]; do
 	n=$((n + 1))
 	signal=$((n % 4 ? 9 : 15))
 	rm -rf store
-	mount_fleecefs -o store=store,new-store img mnt
+	mount_fleecefs -o new-store,store=store img mnt
 	pid=$(daemon_pid mnt)
 	mkdir mnt/a mnt/b mnt/c
 	: >going

@@ -175,12 +175,17 @@ stopped () {
 	! grep ' fuse.fleecefs ' /proc/self/mounts || fail "$1 has stopped: the above is mounted"
 }
 
-# killed NAME FILE: by SIGKILL; then it comes back, and FILE with it.
+# killed NAME FILE [all]: by SIGKILL, alone or with all that helps it; then it comes back, and FILE
+# with it.
 killed () {
 	local pid
 
 	pid=$(state "$1" MainPID)
-	kill -9 "$pid"
+	if [ "${3:-}" = all ]; then
+		systemctl kill -s KILL "fleecefs@$1"
+	else
+		kill -9 "$pid"
+	fi
 	await is_back "$1" "$pid" || fail "$1 is not back: $(journalctl -o cat -u "fleecefs@$1")"
 	[ -f "$2" ] || fail "$1 is back, and there is no $2"
 }
@@ -241,8 +246,19 @@ inside () {
 	frozen mnt/monday/vm.img first
 	same second mnt/.live/vm.img
 
+	killed vm mnt/monday/vm.img all
+	frozen mnt/monday/vm.img first
+
+	# When a stop returns, all is closed; no process is left, so that image and store can be copied.
+	pid=$(state vm MainPID)
+	systemctl stop fleecefs@vm || fail 'vm does not stop'
+	[ ! -e "/proc/$pid" ] || fail 'the stop does not wait'
+	grep -qx 'state=clean' vm.img.fleece/fleecefs.ini || fail 'stopped, and the store is not clean'
+	start vm mnt/.live/vm.img
+
 	# Unmounted by somebody.
-	umount mnt || fail umount
+	fleecectl umount mnt || fail umount
+	grep -qx 'state=clean' vm.img.fleece/fleecefs.ini || fail 'the unmount does not wait'
 	stopped vm vm.img.fleece
 
 	# What cannot work is tried a few times, and what is wrong as such once.

@@ -791,15 +791,17 @@ START_TEST (test_lock_child)
   g_autofree char *in_parentheses = g_strdup_printf (" (pid %d)", (int) pid);
   g_autofree char *comm = NULL;
   g_autofree char *holder = NULL;
-  g_autofree char *described = NULL;
+  g_autofree char *message = NULL;
+  g_autoptr (GError) error = NULL;
 
   ck_assert (g_file_get_contents ("/proc/self/comm", &comm, NULL, NULL));
   holder = g_strconcat (g_strchomp (comm), in_parentheses, NULL);
   assert_refused (path, holder);
   fd = open_image (path);
-  described = image_lock_describe_holder (fd);
+  ck_assert (!image_lock_fail_in_use (fd, "it", &error));
   close (fd);
-  ck_assert_str_eq (described, holder);
+  message = g_strdup_printf ("it is in use by %s; stop that first", holder);
+  ck_assert_str_eq (error->message, message);
 
   close (go);
   ck_assert_int_eq (waitpid (pid, &status, 0), pid);
@@ -812,14 +814,14 @@ END_TEST
 START_TEST (test_lock_other_file)
 {
   const char *path = make_image (), *other = test_path ("other.img");
-  g_autofree char *described = NULL;
+  g_autoptr (GError) error = NULL;
   int go, fd;
   pid_t pid = fork_owner (path, &go);
 
   test_make_file (other, MIB, 1);
   fd = own (other);
-  described = image_lock_describe_holder (fd);
-  ck_assert_str_eq (described, "another process");
+  ck_assert (!image_lock_fail_in_use (fd, "it", &error));
+  ck_assert_str_eq (error->message, "it is in use by another process; stop that first");
   close (fd);
   close (go);
   ck_assert_int_eq (waitpid (pid, NULL, 0), pid);

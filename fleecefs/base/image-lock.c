@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/image-lock.h"
 
+#include "base/beacon.h"
 #include "base/fail.h"
+#include "base/mount-table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,27 +75,60 @@ process_holds (const char *pid, const struct stat *st)
   return false;
 }
 
-char *
-image_lock_describe_holder (int fd)
+/* Another process that has a lock on the file; 0: none is seen. */
+static pid_t
+find_holder (int fd)
 {
   g_autoptr (GDir) proc = g_dir_open ("/proc", 0, NULL);
   struct stat st;
   const char *name;
 
-  if (proc != NULL && fstat (fd, &st) == 0)
-    while ((name = g_dir_read_name (proc)) != NULL)
-      {
-        g_autofree char *comm_path = NULL;
-        g_autofree char *comm = NULL;
+  if (proc == NULL || fstat (fd, &st) != 0)
+    return 0;
+  while ((name = g_dir_read_name (proc)) != NULL)
+    if (g_ascii_isdigit (name[0]) && atoi (name) != getpid () && process_holds (name, &st))
+      return atoi (name);
+  return 0;
+}
 
-        if (!g_ascii_isdigit (name[0]) || atoi (name) == getpid () || !process_holds (name, &st))
-          continue;
-        comm_path = g_build_filename ("/proc", name, "comm", NULL);
-        if (!g_file_get_contents (comm_path, &comm, NULL, NULL))
-          return g_strdup_printf ("pid %s", name);
-        return g_strdup_printf ("%s (pid %s)", g_strstrip (comm), name);
-      }
-  return g_strdup ("another process");
+static char *
+describe_process (pid_t pid)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/%d/comm", (int) pid);
+  g_autofree char *comm = NULL;
+
+  if (pid == 0)
+    return g_strdup ("another process");
+  if (!g_file_get_contents (path, &comm, NULL, NULL))
+    return g_strdup_printf ("pid %d", (int) pid);
+  return g_strdup_printf ("%s (pid %d)", g_strstrip (comm), (int) pid);
+}
+
+/* What stops a process, after a colon, when it is a fleecefs; else "". */
+static char *
+say_how_to_stop (pid_t pid)
+{
+  g_autoptr (GPtrArray) table = NULL;
+  const MountEntry *mount;
+  dev_t device;
+
+  if (pid == 0 || !beacon_read (pid, &device))
+    return g_strdup ("");
+  table = mount_table_read (NULL);
+  mount = table != NULL ? mount_table_whole (table, device) : NULL;
+  if (mount == NULL)
+    return g_strdup (": it is unmounted, and ends when no program has a file of it open");
+  return g_strdup_printf (": fleecectl umount '%s', with -f if it hangs", mount->point);
+}
+
+bool
+image_lock_fail_in_use (int fd, const char *what, GError **error)
+{
+  pid_t pid = find_holder (fd);
+  g_autofree char *holder = describe_process (pid);
+  g_autofree char *how = say_how_to_stop (pid);
+
+  return fail (error, EBUSY, "%s is in use by %s; stop that first%s", what, holder, how);
 }
 
 static struct flock
@@ -117,14 +152,14 @@ static bool
 byte_is_free (int fd, int byte, const char *path, GError **error)
 {
   struct flock lock = byte_lock (F_WRLCK, byte);
-  g_autofree char *holder = NULL;
+  g_autofree char *what = NULL;
 
   if (fcntl (fd, F_OFD_GETLK, &lock) != 0)
     return fail_errno (error, errno, "cannot look at the locks of '%s'", path);
   if (lock.l_type == F_UNLCK)
     return true;
-  holder = image_lock_describe_holder (fd);
-  return fail (error, EBUSY, "'%s' is in use by %s; stop that first", path, holder);
+  what = g_strdup_printf ("'%s'", path);
+  return image_lock_fail_in_use (fd, what, error);
 }
 
 bool

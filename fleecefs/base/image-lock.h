@@ -19,6 +19,7 @@
  * the message. Fails with EBUSY and who holds it, or with the error of fcntl. */
 bool image_lock_own (int fd, const char *path, GError **error);
 
-/* Who has a lock on the file behind fd, as "qemu-system-x86 (pid 12)", or
- * "another process" when that cannot be seen. Our own locks do not count. */
-char *image_lock_describe_holder (int fd);
+/* Fails with EBUSY: WHAT is in use by who has a lock on the file behind fd, "qemu-system-x86 (pid
+ * 12)", or "another process" when that cannot be seen, and how to stop that. Our own locks do not
+ * count. Returns false. */
+bool image_lock_fail_in_use (int fd, const char *what, GError **error);

@@ -16,6 +16,18 @@ entry_free (void *data)
   g_free (entry);
 }
 
+/* Of the options of a file system. */
+static uid_t
+parse_owner (const char *options)
+{
+  g_auto (GStrv) words = g_strsplit (options, ",", -1);
+
+  for (char **word = words; *word != NULL; word++)
+    if (g_str_has_prefix (*word, "user_id="))
+      return (uid_t) strtoul (*word + strlen ("user_id="), NULL, 10);
+  return 0;
+}
+
 /* "36 35 98:0 /root /point options [optional...] - type source options"; NULL for anything else. */
 static MountEntry *
 parse_line (const char *line)
@@ -37,6 +49,7 @@ parse_line (const char *line)
   entry->root = g_strcompress (words[3]); /* blanks and the like are octal numbers */
   entry->point = g_strcompress (words[4]);
   entry->type = g_strdup (words[separator + 1]);
+  entry->owner = separator + 3 < n ? parse_owner (words[separator + 3]) : 0;
   return entry;
 }
 

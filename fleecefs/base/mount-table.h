@@ -13,6 +13,7 @@ typedef struct
   char *root;  /* what of its file system is mounted: "/" is all */
   char *point; /* where */
   char *type;
+  uid_t owner; /* of FUSE: who mounted it (user_id=); else 0 */
 } MountEntry;
 
 /* The mounts in the order of their making (MountEntry *). */

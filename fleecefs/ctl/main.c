@@ -1,78 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* fleecectl: what .fleecefs/status.json of each mount says, for people. It asks nobody else, so all
- * that it does can be done with cat(1). */
+/* fleecectl: what .fleecefs/status.json of each mount says, for people, and the unmount that waits
+ * until all is closed. */
 #include "config.h"
 
 #include "base/fail.h"
 #include "ctl/mounts.h"
+#include "ctl/options.h"
 #include "ctl/screen.h"
 #include "ctl/show.h"
 #include "ctl/text.h"
+#include "ctl/unmount.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
-#define WATCH_DEFAULT 2
-#define WATCH_MAX 3600
-
-enum
-{
-  STATUS_OK = 0,
-  STATUS_FAILED = 1,
-  STATUS_USAGE = 2,
-};
-
-typedef struct
-{
-  gboolean is_list; /* else status */
-  gboolean json;
-  unsigned watch; /* seconds; 0: once */
-  char **paths;   /* up to NULL; none: all mounts */
-} Options;
-
-static const char help_text[]
-    = "Usage: fleecectl list [--json] [PATH...]\n"
-      "       fleecectl status [--json | --watch[=SECONDS]] [PATH...]\n"
-      "Show mounts of fleecefs: those that a PATH is in, or all.\n"
-      "\n"
-      "  list                 the snapshots\n"
-      "  status               disks, snapshots, the space of the store, merges\n"
-      "\n"
-      "  -j, --json           print a JSON array: for each mount what is in\n"
-      "                       MOUNTPOINT/.fleecefs/status.json, and the mountpoint\n"
-      "  -w, --watch[=SECONDS]\n"
-      "                       go on, with rates, until interrupted [2]\n"
-      "  -h, --help           print this text\n"
-      "  -V, --version        print the version\n"
-      "\n"
-      "See fleecectl(8), and fleecefs(8) on the fields.\n";
-
-/* As one line, whatever is in it: names may hold anything. */
 static int
 report (const char *message)
 {
-  g_autofree char *line = text_printable (message);
-
-  fprintf (stderr, "fleecectl: %s\n", line);
+  options_report (message);
   return STATUS_FAILED;
-}
-
-G_GNUC_PRINTF (1, 2)
-static int
-report_usage (const char *format, ...)
-{
-  g_autofree char *message = NULL;
-  va_list args;
-
-  va_start (args, format);
-  message = g_strdup_vprintf (format, args);
-  va_end (args);
-  report (message);
-  fprintf (stderr, "Try 'fleecectl --help'.\n");
-  return STATUS_USAGE;
 }
 
 static int
@@ -201,10 +149,10 @@ print_text (const GPtrArray *states, gboolean is_list)
 static int
 show_once (const Options *options)
 {
+  gboolean is_list = options->command == COMMAND_LIST;
   gboolean ok;
   g_autoptr (GPtrArray) states = read_states (options, &ok);
-  int status = options->json ? print_json (states, options->is_list)
-                             : print_text (states, options->is_list);
+  int status = options->json ? print_json (states, is_list) : print_text (states, is_list);
 
   return ok ? status : STATUS_FAILED;
 }
@@ -267,67 +215,51 @@ watch (const Options *options)
 }
 
 static gboolean
-parse_watch (const char *value, unsigned *out)
+unmount_one (const char *path, const Options *options)
 {
-  guint64 seconds = WATCH_DEFAULT;
+  g_autoptr (GError) error = NULL;
+  g_autofree char *point = mounts_point (path, &error);
 
-  if (value != NULL && !g_ascii_string_to_unsigned (value, 10, 1, WATCH_MAX, &seconds, NULL))
-    return FALSE;
-  *out = (unsigned) seconds;
-  return TRUE;
+  /* What is not there needs no cleaning. */
+  if (point == NULL && options->dead
+      && (fail_code (error) == EINVAL || fail_code (error) == ENOENT))
+    return TRUE;
+  if (point != NULL)
+    options->dead ? unmount_dead (point, &error) : unmount (point, &options->how, &error);
+  if (error != NULL && *error->message != '\0')
+    report (error->message);
+  return error == NULL;
 }
 
 static int
-run (Options *options, char **words)
+unmount_all (const Options *options)
 {
-  if (*words == NULL)
-    return report_usage ("no command given");
-  options->is_list = strcmp (*words, "list") == 0;
-  options->paths = words + 1;
-  if (!options->is_list && strcmp (*words, "status") != 0)
-    return report_usage ("unknown command '%s'", *words);
-  if (options->watch == 0)
-    return show_once (options);
-  if (options->is_list)
-    return report_usage ("--watch is for status");
-  if (options->json)
-    return report_usage ("--watch and --json do not go together");
-  return watch (options);
+  gboolean ok = TRUE;
+
+  for (char **path = options->paths; *path != NULL; path++)
+    ok = unmount_one (*path, options) && ok;
+  return ok ? STATUS_OK : STATUS_FAILED;
 }
 
 int
 main (int argc, char **argv)
 {
-  static const struct option known[] = { { "help", no_argument, NULL, 'h' },
-                                         { "json", no_argument, NULL, 'j' },
-                                         { "version", no_argument, NULL, 'V' },
-                                         { "watch", optional_argument, NULL, 'w' },
-                                         { 0 } };
-  Options options = { 0 };
-  int c;
+  Options options;
+  int status;
 
   setlocale (LC_CTYPE, ""); /* only that: what is printed is English */
-  opterr = 0;
-  while ((c = getopt_long (argc, argv, "hjVw::", known, NULL)) != -1)
-    switch (c)
-      {
-      case 'h':
-        return print (help_text);
-      case 'V':
-        return print ("fleecectl " PACKAGE_VERSION "\n");
-      case 'j':
-        options.json = TRUE;
-        break;
-      case 'w':
-        if (!parse_watch (optarg, &options.watch))
-          return report_usage ("bad option '--watch=%s': give seconds from 1 to %d", optarg,
-                               WATCH_MAX);
-        break;
-      default:
-        /* Of letters in one word getopt(3) tells which it was. */
-        return optopt != 0 && strchr ("hjVw", optopt) == NULL
-                   ? report_usage ("bad option '-%c'", optopt)
-                   : report_usage ("bad option '%s'", argv[optind - 1]);
-      }
-  return run (&options, argv + optind);
+  status = options_parse (argc, argv, &options);
+  if (status != STATUS_OK)
+    return status;
+  switch (options.command)
+    {
+    case COMMAND_HELP:
+      return print (options_help);
+    case COMMAND_VERSION:
+      return print ("fleecectl " PACKAGE_VERSION "\n");
+    case COMMAND_UMOUNT:
+      return unmount_all (&options);
+    default:
+      return options.watch != 0 ? watch (&options) : show_once (&options);
+    }
 }

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static gboolean
-is_ours (const MountEntry *entry)
+gboolean
+mounts_is_ours (const MountEntry *entry)
 {
   return strcmp (entry->type, "fuse.fleecefs") == 0;
 }
@@ -35,7 +35,8 @@ mounts_all (GError **error)
       const MountEntry *entry = table->pdata[i];
 
       /* A later mount on the same directory hides it. */
-      if (is_ours (entry) && is_whole (entry) && mount_table_top (table, entry->point) == entry)
+      if (mounts_is_ours (entry) && is_whole (entry)
+          && mount_table_top (table, entry->point) == entry)
         g_ptr_array_add (mounts, g_strdup (entry->point));
     }
   return g_steal_pointer (&mounts);
@@ -96,7 +97,41 @@ mounts_of (const char *path, GError **error)
     fail (error, ENOENT, "'%s' is in no mount", path);
   if (mount == NULL)
     return NULL;
-  if (is_ours (mount) && !is_whole (mount))
+  if (mounts_is_ours (mount) && !is_whole (mount))
     whole = mount_table_whole (table, mount->device);
   return g_strdup (whole != NULL ? whole->point : mount->point);
+}
+
+/* Its last part as it is, and what is above it resolved; NULL without such a part. */
+static char *
+resolve_above (const char *path)
+{
+  g_autofree char *name = g_path_get_basename (path);
+  g_autofree char *above = g_path_get_dirname (path);
+  g_autoptr (GString) real = NULL;
+
+  if (strcmp (name, ".") == 0 || strcmp (name, "..") == 0 || strcmp (name, "/") == 0)
+    return NULL;
+  real = answer_get (resolve, above, NULL);
+  return real != NULL ? g_build_filename (real->str, name, NULL) : NULL;
+}
+
+char *
+mounts_point (const char *path, GError **error)
+{
+  g_autofree char *point = resolve_above (path);
+  g_autoptr (GPtrArray) table = mount_table_read (error);
+  g_autoptr (GString) real = NULL;
+
+  if (table == NULL)
+    return NULL;
+  if (point != NULL && mount_table_top (table, point) != NULL)
+    return g_steal_pointer (&point);
+  real = answer_get (resolve, path, error);
+  if (real == NULL)
+    return NULL;
+  if (mount_table_top (table, real->str) != NULL)
+    return g_strdup (real->str);
+  fail (error, EINVAL, "nothing is mounted on '%s'", path);
+  return NULL;
 }

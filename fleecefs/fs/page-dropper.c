@@ -175,10 +175,12 @@ G_GNUC_NORETURN static void
 work_on (int socket, int clone)
 {
   Work work = { .socket = socket, .device = STDIN_FILENO };
+  sigset_t all;
 
-  signal (SIGTERM, SIG_IGN);
-  signal (SIGINT, SIG_IGN);
-  signal (SIGHUP, SIG_IGN);
+  /* What is sent to the daemon's group, by a terminal or by whoever kills it, is for the daemon. */
+  setsid ();
+  sigfillset (&all);
+  sigprocmask (SIG_BLOCK, &all, NULL);
   prctl (PR_SET_NAME, NAME, 0, 0, 0);
   /* The clone takes the place of what nobody reads, so that only one descriptor above stays. */
   if (dup2 (clone, STDIN_FILENO) < 0 || chdir ("/") != 0)

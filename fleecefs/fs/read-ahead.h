@@ -7,8 +7,10 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #define READ_AHEAD (1U << 20) /* bytes; one request */
 
-/* Sets it for what is mounted there; before the first request is answered. Where that is not
+/* Sets it for the mount of that number; before the first request is answered. Where that is not
  * permitted the default stays. */
-void read_ahead_raise (const char *mountpoint);
+void read_ahead_raise (dev_t device);

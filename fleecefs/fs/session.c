@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/session.h"
 
+#include "base/beacon.h"
 #include "base/fail.h"
+#include "base/mount-table.h"
 #include "fs/capture.h"
 #include "fs/privilege.h"
 #include "fs/read-ahead.h"
@@ -27,6 +29,7 @@ struct _Session
   struct fuse_session *fuse;
   Verbs verbs;
   Unmounter unmounter;
+  dev_t device; /* of the mount; 0: not known */
   bool mounted;
   bool signals;
   bool overmounts;
@@ -111,6 +114,16 @@ mount_advice (const char *line)
   return "";
 }
 
+/* The number of what is mounted there, which the kernel says without asking us. */
+static dev_t
+find_device (const char *mountpoint)
+{
+  g_autoptr (GPtrArray) table = mount_table_read (NULL);
+  const MountEntry *entry = table != NULL ? mount_table_top (table, mountpoint) : NULL;
+
+  return entry != NULL ? entry->device : 0;
+}
+
 bool
 session_mount (Session *session, Tree *tree, const char *mountpoint, GError **error)
 {
@@ -128,7 +141,9 @@ session_mount (Session *session, Tree *tree, const char *mountpoint, GError **er
   text = capture_end (&capture);
   if (session->mounted)
     {
-      read_ahead_raise (mountpoint);
+      session->device = find_device (mountpoint);
+      if (session->device != 0)
+        read_ahead_raise (session->device);
       fputs (text, stderr);
       return true;
     }
@@ -193,6 +208,9 @@ session_confine (Session *session, const Overmount *overmount, GError **error)
   if (!unmounter_start (&session->unmounter, overmount, unmount_by_libfuse, session, error))
     return false;
   session->overmounts = overmount != NULL;
+  /* After the last fork, for a child would say the same. */
+  if (session->device == 0 || !beacon_light (session->device))
+    g_info ("fleecectl umount cannot wait for this process: nothing tells which mount it serves");
   privilege_drop (owns_images (session) ? 0 : PRIVILEGE (CAP_DAC_OVERRIDE));
   return true;
 }

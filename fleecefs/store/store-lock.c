@@ -95,9 +95,9 @@ store_lock_take (int store_fd, const char *path, bool *out_made, GError **error)
   errnum = set_byte (fd, F_OFD_SETLK, F_WRLCK, BYTE_SERVED);
   if (errnum == EAGAIN || errnum == EACCES)
     {
-      g_autofree char *holder = image_lock_describe_holder (fd);
+      g_autofree char *what = g_strdup_printf ("the store '%s'", path);
 
-      fail (error, EBUSY, "the store '%s' is in use by %s", path, holder);
+      image_lock_fail_in_use (fd, what, error);
       return -1;
     }
   if (errnum == 0)
