@@ -165,6 +165,8 @@ guest true true 0 'domfsfreeze vm1:,domfsthaw vm1:x'
 guest true true 1 'domfsfreeze vm1:x,domfsthaw vm1:x' # there is such a snapshot
 rmdir mnt/x
 guest false true 1 'domfsfreeze vm1:,domfsthaw vm1:'
+guest 'echo no agent >&2; false' false 1 'domfsfreeze vm1:,domfsthaw vm1:' # refused, so not frozen
+[ "$(cat output)" = 'no agent' ] || fail "says: $(cat output)"
 guest 'exec /bin/sleep 100' true 1 'domfsfreeze vm1:,domfsthaw vm1:'
 guest true 'echo true >thaw; false' 0 'domfsfreeze vm1:,domfsthaw vm1:x,sleep 1,domfsthaw vm1:x'
 rmdir mnt/x
