@@ -19,8 +19,9 @@ UMOUNT_HELPER=${UMOUNT_HELPER:-$top_builddir/fleecefs/umount.fuse.fleecefs}
 
 # What is in /sbin, and the helper.
 mkdir "$base/sbin" m m2 copy
-mount --bind /sbin "$base/sbin" && mount -t tmpfs -o mode=755 fleecefs-test /sbin ||
+if ! mount --bind /sbin "$base/sbin" || ! mount -t tmpfs -o mode=755 fleecefs-test /sbin; then
 	fail 'cannot put the helper where umount(8) finds it'
+fi
 ln -s "$base"/sbin/* /sbin
 cp "$UMOUNT_HELPER" /sbin/umount.fuse.fleecefs
 
