@@ -63,7 +63,7 @@ sleeps () {
 strace -o calls true 2>/dev/null || skip 'strace cannot watch a program'
 # ends [COMMAND...]: mounts, does that, ends; the calls that wait are in the file "calls".
 ends () {
-	touch -d '1 hour ago' disk/img
+	touch -d 2020-01-01 disk/img
 	FLEECEFS_TEST=$base strace -f -q -e trace=nanosleep,clock_nanosleep -o calls \
 		-E ASAN_OPTIONS=detect_leaks=0 "$FLEECEFS" -f -o store=store disk/img mnt &
 	await mountpoint -q mnt || fail 'not mounted'
