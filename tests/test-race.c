@@ -129,13 +129,18 @@ typedef struct
   ssize_t n;
 } Read;
 
+static void
+read_at (Read *read, uint64_t offset)
+{
+  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
+
+  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, offset);
+}
+
 static void *
 read_place (void *data)
 {
-  Read *read = data;
-  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
-
-  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, PLACE);
+  read_at (data, PLACE);
   return NULL;
 }
 
@@ -796,10 +801,7 @@ END_TEST
 static void *
 read_far (void *data)
 {
-  Read *read = data;
-  g_autoptr (Snapshot) snapshot = snapshots_find (set, read->snapshot);
-
-  read->n = snapshot_read (snapshot, 0, read->bytes, GRANULE, FAR);
+  read_at (data, FAR);
   return NULL;
 }
 

@@ -13,9 +13,10 @@
  * from them. What nobody had read is left, for the clone keeps the connection. So at the end of the
  * socket this process reads that and answers ENOTCONN, until its threads are back. Then it ends,
  * and with the last device the connection does. Nothing else may end it before: it has no
- * PR_SET_PDEATHSIG, is in no group or session with the daemon, and takes no signal but SIGKILL. When
- * that hits both at once, as of a control group, and the kernel waits for a read that nobody had
- * read, the connection stays, until it is ended by force (fleecectl umount --force, or --dead). */
+ * PR_SET_PDEATHSIG, is in no group or session with the daemon, and takes no signal but SIGKILL.
+ * When that hits both at once, as of a control group, and the kernel waits for a read that nobody
+ * had read, the connection stays, until it is ended by force (fleecectl umount --force, or --dead).
+ */
 #pragma once
 
 #include <stdint.h>

@@ -159,9 +159,9 @@ write_open (Snapshots *set, const char *before, bool was_durable, GError **error
   return true;
 }
 
-/* The marks change the images' ctime. When the store is not marked open after all, the next start must
- * not take that for a change by somebody else; so the store forgets the ctime first. (In memory it has
- * none since set_open_disks().) */
+/* The marks change the images' ctime. When the store is not marked open after all, the next start
+ * must not take that for a change by somebody else; so the store forgets the ctime first. (In
+ * memory it has none since set_open_disks().) */
 static bool
 forget_inodes (Snapshots *set, GError **error)
 {
